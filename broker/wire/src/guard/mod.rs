@@ -1,0 +1,20 @@
+//! The guard: walks a request body before any codec sees it.
+//!
+//! The codecs reserve memory for whatever array count the wire claims; a dozen hostile bytes would abort the process.
+//! The walk holds every length and count against the bytes that are left (an array's elements each need a minimum of
+//! bytes by their schema), allocates nothing, and adds up what the decoder will reserve.
+//!
+//! What always holds: after a walk that passed, decoding allocates at most the estimate, and reads no byte beyond the
+//! body. Nesting is bounded because the tables are. Bytes that are left over are refused, as are null where the
+//! schema has none, and varints that do not fit 32 bits.
+//!
+//! What it does not do: it does not judge values. Text that is not UTF-8 is refused by the codecs; records are
+//! validated by the log.
+
+mod schema;
+pub(crate) mod schemas;
+mod walk;
+
+pub use schema::{Field, Item, Kind, Scalar, Schema, Versions};
+pub use walk::{GuardError, GuardFault};
+pub(crate) use walk::{check, walk_tags};
