@@ -1,0 +1,515 @@
+//! The tier's settings: the table that the broker joins with the others', and the values read from it.
+//!
+//! Names, units and defaults are Kafka's where Kafka has the setting (`remote.log.*`, `remote.fetch.*`). One default
+//! differs: tiering is on, because a folder beside the data serves as the store when no other is named. Which topics are
+//! tiered is `remote.storage.enable`, in the log's table.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use strandline_log::config_def::{ConfigDef, ConfigKind, ConfigScope, InvalidConfig};
+
+const POSITIVE_INT: ConfigKind = ConfigKind::Int {
+    min: 1,
+    max: i32::MAX,
+};
+const POSITIVE_LONG: ConfigKind = ConfigKind::Long {
+    min: 1,
+    max: i64::MAX,
+};
+const NON_NEGATIVE_LONG: ConfigKind = ConfigKind::Long {
+    min: 0,
+    max: i64::MAX,
+};
+
+const fn def(
+    name: &'static str,
+    kind: ConfigKind,
+    default: Option<&'static str>,
+    doc: &'static str,
+) -> ConfigDef {
+    ConfigDef {
+        name,
+        kind,
+        default,
+        scope: ConfigScope::Broker,
+        doc,
+    }
+}
+
+const fn ignored(name: &'static str, kind: ConfigKind, default: Option<&'static str>) -> ConfigDef {
+    ConfigDef {
+        name,
+        kind,
+        default,
+        scope: ConfigScope::Ignored,
+        doc: "Known to Kafka; without effect here.",
+    }
+}
+
+static BROKER_CONFIGS: &[ConfigDef] = &[
+    def(
+        "remote.log.storage.system.enable",
+        ConfigKind::Boolean,
+        Some("true"),
+        "Whether this broker uploads sealed segments and serves old offsets from the object store.",
+    ),
+    def(
+        "remote.storage.url",
+        ConfigKind::String,
+        None,
+        "The object store: a folder, file:///folder or s3://bucket/prefix. Unset: a folder beside the data.",
+    ),
+    def(
+        "remote.storage.s3.endpoint",
+        ConfigKind::String,
+        None,
+        "The address of an S3-compatible server, for example http://127.0.0.1:9000. Unset: AWS.",
+    ),
+    def(
+        "remote.storage.s3.region",
+        ConfigKind::String,
+        None,
+        "The bucket's region. Unset: what the AWS configuration chain says, else us-east-1.",
+    ),
+    def(
+        "remote.storage.s3.access.key.id",
+        ConfigKind::String,
+        None,
+        "A fixed access key. Unset: the AWS credential chain (environment, profiles, SSO, instance roles).",
+    ),
+    def(
+        "remote.storage.s3.secret.access.key",
+        ConfigKind::Password,
+        None,
+        "The secret that belongs to remote.storage.s3.access.key.id.",
+    ),
+    def(
+        "remote.storage.s3.path.style.access",
+        ConfigKind::Boolean,
+        None,
+        "Whether the bucket's name goes into the path instead of the host name. Unset: yes when an endpoint is set.",
+    ),
+    def(
+        "remote.log.cache.dir",
+        ConfigKind::String,
+        None,
+        "The folder that caches chunks read from the object store. May be deleted at any time. Unset: beside the data.",
+    ),
+    def(
+        "remote.log.cache.bytes",
+        ConfigKind::Long {
+            min: 16 << 20,
+            max: i64::MAX,
+        },
+        Some("4294967296"),
+        "How many bytes of chunks the cache folder holds at most.",
+    ),
+    def(
+        "remote.log.chunk.bytes",
+        ConfigKind::Int {
+            min: 64 << 10,
+            max: 256 << 20,
+        },
+        Some("4194304"),
+        "How many bytes one ranged read from the object store asks for. Rounded up to whole checksummed chunks.",
+    ),
+    def(
+        "remote.log.index.file.cache.total.size.bytes",
+        ConfigKind::Long {
+            min: 1 << 20,
+            max: i64::MAX,
+        },
+        Some("67108864"),
+        "How much memory the indexes of remote segments may take. Kafka keeps them on disk and allows 1 GiB.",
+    ),
+    def(
+        "remote.log.read.ahead.chunks",
+        ConfigKind::Int { min: 0, max: 64 },
+        Some("4"),
+        "How many chunks a sequential reader is read ahead at most, also over segment boundaries. 0: none.",
+    ),
+    def(
+        "remote.log.manager.task.interval.ms",
+        POSITIVE_LONG,
+        Some("30000"),
+        "How often each led partition is looked at for uploads and retention, apart from being told of sealed segments.",
+    ),
+    def(
+        "remote.log.manager.task.retry.backoff.ms",
+        POSITIVE_LONG,
+        Some("500"),
+        "The wait after a partition's first failed task; it doubles with each failure in a row.",
+    ),
+    def(
+        "remote.log.manager.task.retry.backoff.max.ms",
+        POSITIVE_LONG,
+        Some("30000"),
+        "The longest wait after a failed task.",
+    ),
+    def(
+        "remote.log.manager.task.retry.jitter",
+        ConfigKind::Double { min: 0.0, max: 0.5 },
+        Some("0.2"),
+        "How far a wait is moved at random, as a part of it, so that retries do not come all at once.",
+    ),
+    def(
+        "remote.log.manager.copier.thread.pool.size",
+        ConfigKind::Int { min: 1, max: 1024 },
+        Some("4"),
+        "How many segments are uploaded at the same time.",
+    ),
+    def(
+        "remote.log.manager.expiration.thread.pool.size",
+        ConfigKind::Int { min: 1, max: 1024 },
+        Some("2"),
+        "How many partitions' expired or deleted objects are removed at the same time.",
+    ),
+    def(
+        "remote.log.manager.copy.max.bytes.per.second",
+        POSITIVE_LONG,
+        Some("9223372036854775807"),
+        "How many bytes per second are uploaded at most.",
+    ),
+    def(
+        "remote.log.segment.bytes",
+        ConfigKind::Long {
+            min: 64 << 10,
+            max: 2 << 30,
+        },
+        Some("1073741824"),
+        "How many log bytes one object holds at most.",
+    ),
+    def(
+        "remote.log.reader.threads",
+        ConfigKind::Int { min: 1, max: 1024 },
+        Some("10"),
+        "How many ranged reads for consumers are under way at the same time.",
+    ),
+    def(
+        "remote.log.reader.max.pending.tasks",
+        POSITIVE_INT,
+        Some("1000"),
+        "How many ranged reads may wait for their turn; beyond it reads are refused with a retriable error.",
+    ),
+    def(
+        "remote.fetch.max.wait.ms",
+        ConfigKind::Int {
+            min: 1,
+            max: i32::MAX,
+        },
+        Some("500"),
+        "How long a fetch waits for the object store before it is answered with what is there.",
+    ),
+    def(
+        "remote.fetch.patience.ms",
+        POSITIVE_LONG,
+        Some("60000"),
+        "How long a partition's remote reads may fail before its consumers see a retriable error instead of empty answers.",
+    ),
+    def(
+        "remote.list.offsets.request.timeout.ms",
+        POSITIVE_LONG,
+        Some("30000"),
+        "How long ListOffsets waits for the object store.",
+    ),
+    def(
+        "remote.log.delete.delay.ms",
+        NON_NEGATIVE_LONG,
+        Some("60000"),
+        "How long objects stay in the store after the manifest stopped naming them.",
+    ),
+    def(
+        "remote.log.stall.ms",
+        POSITIVE_LONG,
+        Some("120000"),
+        "How long one request to the object store may take before it counts as failed and is tried again.",
+    ),
+    ignored(
+        "remote.log.storage.manager.class.name",
+        ConfigKind::String,
+        None,
+    ),
+    ignored(
+        "remote.log.storage.manager.class.path",
+        ConfigKind::String,
+        None,
+    ),
+    ignored(
+        "remote.log.storage.manager.impl.prefix",
+        ConfigKind::String,
+        Some("rsm.config."),
+    ),
+    ignored(
+        "remote.log.metadata.manager.class.name",
+        ConfigKind::String,
+        None,
+    ),
+    ignored(
+        "remote.log.metadata.manager.class.path",
+        ConfigKind::String,
+        None,
+    ),
+    ignored(
+        "remote.log.metadata.manager.impl.prefix",
+        ConfigKind::String,
+        Some("rlmm.config."),
+    ),
+    ignored(
+        "remote.log.metadata.manager.listener.name",
+        ConfigKind::String,
+        None,
+    ),
+    ignored(
+        "remote.log.metadata.custom.metadata.max.bytes",
+        ConfigKind::Int {
+            min: 0,
+            max: i32::MAX,
+        },
+        Some("128"),
+    ),
+    ignored(
+        "remote.log.manager.thread.pool.size",
+        POSITIVE_INT,
+        Some("2"),
+    ),
+    ignored(
+        "remote.log.manager.follower.thread.pool.size",
+        POSITIVE_INT,
+        Some("2"),
+    ),
+    ignored(
+        "remote.log.manager.copy.quota.window.num",
+        POSITIVE_INT,
+        Some("11"),
+    ),
+    ignored(
+        "remote.log.manager.copy.quota.window.size.seconds",
+        POSITIVE_INT,
+        Some("1"),
+    ),
+    ignored(
+        "remote.log.manager.fetch.max.bytes.per.second",
+        POSITIVE_LONG,
+        Some("9223372036854775807"),
+    ),
+    ignored(
+        "remote.log.manager.fetch.quota.window.num",
+        POSITIVE_INT,
+        Some("11"),
+    ),
+    ignored(
+        "remote.log.manager.fetch.quota.window.size.seconds",
+        POSITIVE_INT,
+        Some("1"),
+    ),
+];
+
+/// The tier's part of the broker's table.
+pub fn broker_config_defs() -> &'static [ConfigDef] {
+    BROKER_CONFIGS
+}
+
+/// The tier's part of the topics' table: none, what a topic may set about tiering is in the log's.
+pub fn topic_config_defs() -> &'static [ConfigDef] {
+    &[]
+}
+
+/// Where an S3-compatible server is and how it is spoken to. `None` leaves it to the AWS configuration chain.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct S3Config {
+    pub endpoint: Option<String>,
+    pub region: Option<String>,
+    pub access_key_id: Option<String>,
+    pub secret_access_key: Option<String>,
+    pub path_style: Option<bool>,
+}
+
+impl std::fmt::Debug for S3Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Config")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("access_key_id", &self.access_key_id)
+            .field("path_style", &self.path_style)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the tier was told. Made by [`TierConfig::from_map`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct TierConfig {
+    /// False: nothing is uploaded, and remote reads answer that the offsets are not there.
+    pub enabled: bool,
+    /// A folder, `file://` or `s3://`.
+    pub url: String,
+    pub s3: S3Config,
+    pub cache_dir: PathBuf,
+    pub cache_bytes_max: u64,
+    pub chunk_bytes: u64,
+    pub index_cache_bytes_max: u64,
+    pub read_ahead_chunks_max: usize,
+    pub task_interval_ms: i64,
+    pub retry_backoff_ms: i64,
+    pub retry_backoff_ms_max: i64,
+    pub retry_jitter: f64,
+    pub copiers_max: usize,
+    pub deleters_max: usize,
+    pub copy_bytes_per_second_max: u64,
+    pub segment_bytes_max: u64,
+    pub readers_max: usize,
+    pub reads_pending_max: usize,
+    pub fetch_wait_ms_max: i64,
+    pub fetch_patience_ms: i64,
+    pub list_offsets_timeout_ms: i64,
+    pub delete_delay_ms: i64,
+    pub stall_ms: i64,
+}
+
+impl TierConfig {
+    /// Reads the joined values of a broker. `default_dir` holds the store and the cache where no other place is named.
+    pub fn from_map(
+        values: &BTreeMap<String, String>,
+        default_dir: &Path,
+    ) -> Result<Self, InvalidConfig> {
+        let table = Table { values };
+        Ok(Self {
+            enabled: table.boolean("remote.log.storage.system.enable")?,
+            url: match table.text("remote.storage.url")? {
+                Some(url) => url,
+                None => default_dir
+                    .join("remote-storage")
+                    .to_string_lossy()
+                    .into_owned(),
+            },
+            s3: S3Config {
+                endpoint: table.text("remote.storage.s3.endpoint")?,
+                region: table.text("remote.storage.s3.region")?,
+                access_key_id: table.text("remote.storage.s3.access.key.id")?,
+                secret_access_key: table.text("remote.storage.s3.secret.access.key")?,
+                path_style: table
+                    .text("remote.storage.s3.path.style.access")?
+                    .map(|text| text.eq_ignore_ascii_case("true")),
+            },
+            cache_dir: match table.text("remote.log.cache.dir")? {
+                Some(dir) => PathBuf::from(dir),
+                None => default_dir.join("remote-cache"),
+            },
+            cache_bytes_max: table.count("remote.log.cache.bytes")?,
+            chunk_bytes: table.count("remote.log.chunk.bytes")?,
+            index_cache_bytes_max: table.count("remote.log.index.file.cache.total.size.bytes")?,
+            read_ahead_chunks_max: table.size("remote.log.read.ahead.chunks")?,
+            task_interval_ms: table.long("remote.log.manager.task.interval.ms")?,
+            retry_backoff_ms: table.long("remote.log.manager.task.retry.backoff.ms")?,
+            retry_backoff_ms_max: table.long("remote.log.manager.task.retry.backoff.max.ms")?,
+            retry_jitter: table.double("remote.log.manager.task.retry.jitter")?,
+            copiers_max: table.size("remote.log.manager.copier.thread.pool.size")?,
+            deleters_max: table.size("remote.log.manager.expiration.thread.pool.size")?,
+            copy_bytes_per_second_max: table
+                .count("remote.log.manager.copy.max.bytes.per.second")?,
+            segment_bytes_max: table.count("remote.log.segment.bytes")?,
+            readers_max: table.size("remote.log.reader.threads")?,
+            reads_pending_max: table.size("remote.log.reader.max.pending.tasks")?,
+            fetch_wait_ms_max: table.long("remote.fetch.max.wait.ms")?,
+            fetch_patience_ms: table.long("remote.fetch.patience.ms")?,
+            list_offsets_timeout_ms: table.long("remote.list.offsets.request.timeout.ms")?,
+            delete_delay_ms: table.long("remote.log.delete.delay.ms")?,
+            stall_ms: table.long("remote.log.stall.ms")?,
+        })
+    }
+}
+
+/// Values over the table's defaults, each checked as it is read.
+struct Table<'a> {
+    values: &'a BTreeMap<String, String>,
+}
+
+impl Table<'_> {
+    fn text(&self, name: &'static str) -> Result<Option<String>, InvalidConfig> {
+        let def = BROKER_CONFIGS
+            .iter()
+            .find(|def| def.name == name)
+            .expect("only names of the table are asked for");
+        match self.values.get(name).map(|value| value.trim()) {
+            Some(value) if !value.is_empty() => {
+                def.check(value)?;
+                Ok(Some(value.to_owned()))
+            }
+            _ => Ok(def.default.map(str::to_owned)),
+        }
+    }
+
+    fn required<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, InvalidConfig> {
+        let value = self.text(name)?.unwrap_or_default();
+        value
+            .to_ascii_lowercase()
+            .parse()
+            .map_err(|_| InvalidConfig {
+                name: name.to_owned(),
+                value,
+                expected: "a value within this machine's range".to_owned(),
+            })
+    }
+
+    fn boolean(&self, name: &'static str) -> Result<bool, InvalidConfig> {
+        self.required(name)
+    }
+
+    fn long(&self, name: &'static str) -> Result<i64, InvalidConfig> {
+        self.required(name)
+    }
+
+    fn count(&self, name: &'static str) -> Result<u64, InvalidConfig> {
+        self.required(name)
+    }
+
+    fn size(&self, name: &'static str) -> Result<usize, InvalidConfig> {
+        self.required(name)
+    }
+
+    fn double(&self, name: &'static str) -> Result<f64, InvalidConfig> {
+        self.required(name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_passes_its_own_check() {
+        for def in broker_config_defs() {
+            if let Some(default) = def.default {
+                assert_eq!(def.check(default), Ok(()), "{}", def.name);
+            }
+            assert!(!def.doc.is_empty(), "{}", def.name);
+        }
+    }
+
+    #[test]
+    fn nothing_given_means_a_folder_beside_the_data() {
+        let config = TierConfig::from_map(&BTreeMap::new(), Path::new("data")).expect("defaults");
+        assert!(config.enabled);
+        assert_eq!(config.url, "data/remote-storage");
+        assert_eq!(config.cache_dir, Path::new("data/remote-cache"));
+        assert_eq!(config.chunk_bytes, 4 << 20);
+        assert_eq!(config.s3, S3Config::default());
+    }
+
+    #[test]
+    fn wrong_values_are_refused_and_secrets_never_shown() {
+        let mut values = BTreeMap::new();
+        values.insert("remote.log.chunk.bytes".to_owned(), "12".to_owned());
+        let refusal = TierConfig::from_map(&values, Path::new("data")).expect_err("too small");
+        assert_eq!(refusal.name, "remote.log.chunk.bytes");
+
+        values.clear();
+        values.insert(
+            "remote.storage.s3.secret.access.key".to_owned(),
+            "hunter2".to_owned(),
+        );
+        let config = TierConfig::from_map(&values, Path::new("data")).expect("valid");
+        assert_eq!(config.s3.secret_access_key.as_deref(), Some("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}
