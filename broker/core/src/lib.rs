@@ -5,5 +5,6 @@
 
 pub mod fetch_session;
 pub mod group;
+pub mod metadata;
 pub mod partition;
 pub mod purgatory;
