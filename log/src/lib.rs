@@ -3,6 +3,7 @@
 //! Synchronous and self-contained: no network, no async runtime, no clock of its own. The files are Kafka's.
 
 pub mod config_def;
+pub mod record;
 pub mod types;
 
 pub use types::*;

@@ -1,0 +1,386 @@
+//! What a leader checks before it takes a producer's batch: Kafka's LogValidator.
+//!
+//! 1. One batch, magic 2, within max.message.bytes, CRC-32C right, nothing after it.
+//! 2. Header: base offset 0, count and last offset delta agree, no control batch, sequence and epoch where
+//!    there is a producer id, timestamps within the topic's limits.
+//! 3. Deep, where asked, on compacted topics and before recompressing: every record is opened; offsets are
+//!    0..n-1, keys present where the topic compacts, each timestamp within limits.
+//! 4. Rewrite only if LogAppendTime or the topic's codec force it. Else the bytes are slices of the input.
+//!
+//! The leader's offset and epoch come later, into [`Batch::patched_header`]. Producer sequences are compared by
+//! the producer state, not here. Lengths and counts are never trusted.
+
+use bytes::Bytes;
+
+use super::attributes::TimestampType;
+use super::batch::Batch;
+use super::batch_header::{BATCH_HEADER_LEN, BatchHeader};
+use super::builder::{assemble, seal};
+use super::compression::{Compression, CompressionError, DecodeLimit};
+use super::error::BatchError;
+use super::iter::RecordIter;
+use crate::types::{NO_TIMESTAMP, TimestampMs};
+
+/// A topic's `compression.type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TopicCompression {
+    /// As the producer sent it.
+    #[default]
+    Producer,
+    /// Always this codec; the level is on its own scale.
+    Fixed(Compression, Option<i32>),
+}
+
+impl TopicCompression {
+    /// Reads `compression.type`; levels come from configs of their own.
+    pub fn from_name(name: &str) -> Option<Self> {
+        if name == "producer" {
+            return Some(Self::Producer);
+        }
+        // "none" is a codec of producers; topics say "uncompressed".
+        if name == "none" {
+            return None;
+        }
+        Compression::from_name(name).map(|codec| Self::Fixed(codec, None))
+    }
+}
+
+/// What a topic asks of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProduceRules {
+    pub max_message_bytes: usize,
+    pub timestamp_type: TimestampType,
+    pub timestamp_before_max_ms: i64,
+    pub timestamp_after_max_ms: i64,
+    /// cleanup.policy contains compact: keys are demanded, records are opened.
+    pub compacted: bool,
+    /// Open every record.
+    pub deep: bool,
+    pub compression: TopicCompression,
+    pub allow_transactional: bool,
+    /// Off for Produce below version 7, which does not know zstd.
+    pub allow_zstd: bool,
+    /// The most that a batch may inflate to where it is opened.
+    pub decode_limit: DecodeLimit,
+}
+
+impl Default for ProduceRules {
+    /// Kafka's defaults of a topic.
+    fn default() -> Self {
+        Self {
+            max_message_bytes: 1_048_588,
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
+            compacted: false,
+            deep: false,
+            compression: TopicCompression::Producer,
+            allow_transactional: false,
+            allow_zstd: true,
+            decode_limit: DecodeLimit::default(),
+        }
+    }
+}
+
+/// A batch that may be appended.
+#[derive(Clone, Debug)]
+pub struct ValidBatch {
+    pub batch: Batch,
+}
+
+/// A record at fault: its index in the batch, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordError {
+    pub batch_index: i32,
+    pub message: String,
+}
+
+/// Why a batch was refused; one variant per error code of Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProduceError {
+    #[error("{0}")]
+    CorruptMessage(String),
+    #[error("the record batch has {size} bytes, max.message.bytes is {max}")]
+    MessageTooLarge { size: usize, max: usize },
+    #[error("{message}")]
+    InvalidTimestamp {
+        message: String,
+        records: Vec<RecordError>,
+    },
+    #[error("{message}")]
+    InvalidRecord {
+        message: String,
+        records: Vec<RecordError>,
+    },
+    #[error("{0}")]
+    UnsupportedCompressionType(String),
+    #[error("{0}")]
+    InvalidTxnState(String),
+}
+
+/// The most record errors that one answer lists.
+const RECORD_ERRORS_MAX: usize = 100;
+
+/// Checks one partition's records of a produce request. The answer holds exactly one batch, as Kafka demands.
+pub fn validate_produce(
+    records: Bytes,
+    rules: &ProduceRules,
+    now_ms: TimestampMs,
+) -> Result<Vec<ValidBatch>, ProduceError> {
+    let batch = sole_batch(records, rules)?;
+    let source = check_header(&batch, rules)?;
+    check_header_timestamps(&batch.header, rules, now_ms)?;
+    let target = match rules.compression {
+        TopicCompression::Producer => source,
+        TopicCompression::Fixed(codec, _) => codec,
+    };
+    let mut header = batch.header;
+    let mut payload = None;
+    if rules.deep || rules.compacted || target != source {
+        let body = source
+            .decompress(&batch.payload(), rules.decode_limit)
+            .map_err(|e| refuse_compression(&e))?;
+        header.max_timestamp = check_records(header, body.clone(), rules, now_ms)?;
+        if target != source {
+            payload = Some(body);
+        }
+    }
+    if rules.timestamp_type == TimestampType::LogAppendTime {
+        header.attributes = header
+            .attributes
+            .with_timestamp_type(TimestampType::LogAppendTime);
+        header.max_timestamp = now_ms;
+    }
+    if let Some(body) = payload {
+        let level = match rules.compression {
+            TopicCompression::Fixed(_, level) => level,
+            TopicCompression::Producer => None,
+        };
+        header.attributes = header.attributes.with_compression_id(target.id());
+        let bytes = assemble(header, &target.compress(&body, level));
+        check_size(bytes.len(), rules)?;
+        return reparse(bytes);
+    }
+    if header != batch.header {
+        let mut bytes = batch.bytes.to_vec();
+        seal(&mut header, &mut bytes);
+        return reparse(Bytes::from(bytes));
+    }
+    Ok(vec![ValidBatch { batch }])
+}
+
+fn reparse(bytes: Bytes) -> Result<Vec<ValidBatch>, ProduceError> {
+    let batch = Batch::parse(bytes).map_err(|e| ProduceError::CorruptMessage(e.to_string()))?;
+    Ok(vec![ValidBatch { batch }])
+}
+
+fn invalid(message: impl Into<String>) -> ProduceError {
+    ProduceError::InvalidRecord {
+        message: message.into(),
+        records: Vec::new(),
+    }
+}
+
+fn refuse_compression(e: &CompressionError) -> ProduceError {
+    match e {
+        CompressionError::TooLarge { .. } => invalid(e.to_string()),
+        CompressionError::Corrupt { .. } => ProduceError::CorruptMessage(e.to_string()),
+    }
+}
+
+fn check_size(size: usize, rules: &ProduceRules) -> Result<(), ProduceError> {
+    if size > rules.max_message_bytes {
+        return Err(ProduceError::MessageTooLarge {
+            size,
+            max: rules.max_message_bytes,
+        });
+    }
+    Ok(())
+}
+
+fn sole_batch(records: Bytes, rules: &ProduceRules) -> Result<Batch, ProduceError> {
+    if records.is_empty() {
+        return Err(invalid(
+            "Produce requests must have at least one record batch per partition",
+        ));
+    }
+    let total = records.len();
+    let batch = Batch::parse(records).map_err(|e| match e {
+        BatchError::Magic(0 | 1) => invalid(format!(
+            "{e}: Produce requests may only hold record batches with magic 2"
+        )),
+        _ => ProduceError::CorruptMessage(e.to_string()),
+    })?;
+    if batch.size() < total {
+        return Err(invalid(
+            "Produce requests must hold exactly one record batch per partition",
+        ));
+    }
+    check_size(batch.size(), rules)?;
+    batch
+        .verify_crc()
+        .map_err(|e| ProduceError::CorruptMessage(e.to_string()))?;
+    Ok(batch)
+}
+
+fn check_header(batch: &Batch, rules: &ProduceRules) -> Result<Compression, ProduceError> {
+    let header = &batch.header;
+    let codec = header
+        .compression()
+        .map_err(|e| ProduceError::UnsupportedCompressionType(e.to_string()))?;
+    if codec == Compression::Zstd && !rules.allow_zstd {
+        return Err(ProduceError::UnsupportedCompressionType(
+            "zstd needs Produce version 7 or later".to_owned(),
+        ));
+    }
+    if header.base_offset != 0 {
+        return Err(invalid(format!(
+            "the base offset of a produced batch must be 0, it is {}",
+            header.base_offset
+        )));
+    }
+    if header.records_count <= 0 {
+        return Err(invalid(format!(
+            "invalid records count {}",
+            header.records_count
+        )));
+    }
+    if i64::from(header.last_offset_delta) + 1 != i64::from(header.records_count) {
+        return Err(invalid(format!(
+            "last offset delta {} does not fit {} records",
+            header.last_offset_delta, header.records_count
+        )));
+    }
+    if codec == Compression::None
+        && header.records_count as usize > (batch.size() - BATCH_HEADER_LEN) / RECORD_LEN_MIN
+    {
+        return Err(invalid(format!(
+            "{} records do not fit {} bytes",
+            header.records_count,
+            batch.size()
+        )));
+    }
+    if header.is_control() {
+        return Err(invalid("clients are not allowed to write control records"));
+    }
+    check_producer(header, rules)?;
+    Ok(codec)
+}
+
+/// A record's length, attributes, two deltas, two lengths and a count, each at least a byte.
+const RECORD_LEN_MIN: usize = 7;
+
+fn check_producer(header: &BatchHeader, rules: &ProduceRules) -> Result<(), ProduceError> {
+    if header.is_transactional() && !rules.allow_transactional {
+        return Err(ProduceError::InvalidTxnState(
+            "transactional batches are not accepted here".to_owned(),
+        ));
+    }
+    if !header.has_producer_id() {
+        if header.is_transactional() {
+            return Err(invalid("a transactional batch needs a producer id"));
+        }
+        return Ok(());
+    }
+    if header.base_sequence < 0 {
+        return Err(invalid(format!(
+            "invalid sequence number {} in a batch of producer {}",
+            header.base_sequence, header.producer_id
+        )));
+    }
+    if header.producer_epoch < 0 {
+        return Err(invalid(format!(
+            "invalid epoch {} in a batch of producer {}",
+            header.producer_epoch, header.producer_id
+        )));
+    }
+    Ok(())
+}
+
+/// Why a timestamp is outside the topic's limits, if it is.
+fn timestamp_fault(
+    timestamp: TimestampMs,
+    rules: &ProduceRules,
+    now_ms: TimestampMs,
+) -> Option<String> {
+    if rules.timestamp_type == TimestampType::LogAppendTime || timestamp == NO_TIMESTAMP {
+        return None;
+    }
+    let oldest = now_ms.saturating_sub(rules.timestamp_before_max_ms);
+    let newest = now_ms.saturating_add(rules.timestamp_after_max_ms);
+    (timestamp < oldest || timestamp > newest).then(|| {
+        format!("timestamp {timestamp} is out of range, it must be within [{oldest}, {newest}]")
+    })
+}
+
+fn check_header_timestamps(
+    header: &BatchHeader,
+    rules: &ProduceRules,
+    now_ms: TimestampMs,
+) -> Result<(), ProduceError> {
+    let fault = if header.timestamp_type() == TimestampType::LogAppendTime {
+        Some("producers must not set the timestamp type LogAppendTime".to_owned())
+    } else {
+        timestamp_fault(header.max_timestamp, rules, now_ms)
+            .or_else(|| timestamp_fault(header.base_timestamp, rules, now_ms))
+    };
+    match fault {
+        None => Ok(()),
+        Some(message) => Err(ProduceError::InvalidTimestamp {
+            message,
+            records: Vec::new(),
+        }),
+    }
+}
+
+/// Opens all records; gives the largest timestamp.
+fn check_records(
+    header: BatchHeader,
+    body: Bytes,
+    rules: &ProduceRules,
+    now_ms: TimestampMs,
+) -> Result<TimestampMs, ProduceError> {
+    let corrupt = |e: BatchError| invalid(e.to_string());
+    let mut max_timestamp = NO_TIMESTAMP;
+    let mut faults = Vec::new();
+    let mut only_timestamps = true;
+    for (index, record) in (0i32..).zip(RecordIter::new(header, body).map_err(corrupt)?) {
+        let record = record.map_err(corrupt)?;
+        let fault = if record.offset != i64::from(index) {
+            only_timestamps = false;
+            Some(format!(
+                "record {index} has offset delta {} instead of {index}",
+                record.offset
+            ))
+        } else if rules.compacted && record.key.is_none() {
+            only_timestamps = false;
+            Some("compacted topics do not take records without a key".to_owned())
+        } else {
+            timestamp_fault(record.timestamp, rules, now_ms)
+        };
+        max_timestamp = max_timestamp.max(record.timestamp);
+        if let Some(message) = fault
+            && faults.len() < RECORD_ERRORS_MAX
+        {
+            faults.push(RecordError {
+                batch_index: index,
+                message,
+            });
+        }
+    }
+    if faults.is_empty() {
+        return Ok(max_timestamp);
+    }
+    let message = "one or more records were rejected".to_owned();
+    Err(if only_timestamps {
+        ProduceError::InvalidTimestamp {
+            message,
+            records: faults,
+        }
+    } else {
+        ProduceError::InvalidRecord {
+            message,
+            records: faults,
+        }
+    })
+}
