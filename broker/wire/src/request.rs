@@ -7,7 +7,7 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion, Request as RequestMessa
 use crate::guard::{self, GuardError};
 use crate::{Api, EncodeError, HeaderError, Request, RequestHeader, StrBytes};
 
-/// A body that passed the guard and still does not decode: text that is not UTF-8, above all.
+/// A body that the codec refuses. The guard refuses the same bodies before; this is for where the two disagree.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{api} version {version} does not decode: {reason}")]
 pub struct DecodeError {

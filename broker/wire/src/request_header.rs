@@ -85,3 +85,104 @@ impl RequestHeader {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(key: i16, version: i16, rest: &[u8]) -> Result<(RequestHeader, Bytes), HeaderError> {
+        let mut frame = Vec::new();
+        frame.extend(key.to_be_bytes());
+        frame.extend(version.to_be_bytes());
+        frame.extend(7i32.to_be_bytes());
+        frame.extend(rest);
+        let mut frame = Bytes::from(frame);
+        RequestHeader::parse(&mut frame).map(|header| (header, frame))
+    }
+
+    fn expect(api: Api, api_version: i16, client_id: Option<&'static str>) -> RequestHeader {
+        RequestHeader {
+            api,
+            api_version,
+            correlation_id: 7,
+            client_id: client_id.map(StrBytes::from_static_str),
+        }
+    }
+
+    #[test]
+    fn the_client_id_may_be_null_or_empty() {
+        let (parsed, body) = header(3, 8, &[0xff, 0xff, 9]).unwrap();
+        assert_eq!(
+            (parsed, &body[..]),
+            (expect(Api::Metadata, 8, None), &[9][..])
+        );
+        let (parsed, body) = header(3, 8, &[0, 0, 9]).unwrap();
+        assert_eq!(
+            (parsed, &body[..]),
+            (expect(Api::Metadata, 8, Some("")), &[9][..])
+        );
+    }
+
+    #[test]
+    fn flexible_versions_have_tagged_fields_behind_a_plain_client_id() {
+        let (parsed, body) = header(3, 9, &[0, 2, b'm', b'e', 1, 5, 2, 1, 2, 9]).unwrap();
+        assert_eq!(
+            (parsed, &body[..]),
+            (expect(Api::Metadata, 9, Some("me")), &[9][..])
+        );
+    }
+
+    #[test]
+    fn an_unknown_version_of_api_versions_keeps_its_correlation_id() {
+        let error = header(18, 99, &[1, 2, 3]).unwrap_err();
+        assert_eq!(
+            error,
+            HeaderError::UnsupportedApiVersions {
+                version: 99,
+                correlation_id: 7
+            }
+        );
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused() {
+        let cases = [
+            (
+                header(0, 2, &[]),
+                "Produce version 2 is not served (served: 3 to 13)",
+            ),
+            (
+                header(3, -1, &[]),
+                "Metadata version -1 is not served (served: 0 to 13)",
+            ),
+            (header(4, 0, &[]), "unknown API key 4 (version 0)"),
+            (
+                header(3, 8, &[0]),
+                "a request of 9 bytes is too short for its header",
+            ),
+            (
+                header(3, 8, &[0, 5, 1]),
+                "a request of 11 bytes is too short for its header",
+            ),
+            (
+                header(3, 8, &[0x80, 0]),
+                "the client id is damaged: its length is negative",
+            ),
+            (
+                header(3, 8, &[0, 1, 0xff]),
+                "the client id is damaged: it is not UTF-8",
+            ),
+            (
+                header(3, 9, &[0, 0]),
+                "the header's tagged fields are damaged",
+            ),
+            (
+                header(3, 9, &[0, 0, 1, 0, 200]),
+                "the header's tagged fields are damaged",
+            ),
+        ];
+        for (result, text) in cases {
+            assert_eq!(result.unwrap_err().to_string(), text);
+        }
+    }
+}

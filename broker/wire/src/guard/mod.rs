@@ -6,10 +6,10 @@
 //!
 //! What always holds: after a walk that passed, decoding allocates at most the estimate, and reads no byte beyond the
 //! body. Nesting is bounded because the tables are. Bytes that are left over are refused, as are null where the
-//! schema has none, and varints that do not fit 32 bits.
+//! schema has none, text that is not UTF-8, and varints that do not fit 32 bits. So the codecs have nothing left to
+//! refuse.
 //!
-//! What it does not do: it does not judge values. Text that is not UTF-8 is refused by the codecs; records are
-//! validated by the log.
+//! What it does not do: it does not judge values. Records are validated by the log.
 
 mod schema;
 pub(crate) mod schemas;

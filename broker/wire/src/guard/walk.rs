@@ -3,8 +3,8 @@
 use super::schema::{Field, Item, Kind, Schema};
 use crate::Api;
 
-/// What decoding any body may allocate: bookkeeping of shared bytes, and the text of a codec's error.
-const MEMORY_BASE: usize = 1024;
+/// What decoding any body may allocate: bookkeeping of shared bytes.
+const MEMORY_BASE: usize = 256;
 /// An allocation's own cost.
 const MEMORY_PER_ALLOCATION: usize = 16;
 /// Unknown tagged fields are kept in a B-tree map: its first node, then what each entry adds when nodes are as empty as
@@ -31,6 +31,12 @@ pub enum GuardFault {
     NegativeLength(i32),
     #[error("it is null and must not be")]
     Null,
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    #[error("tag {0} does not exist in this version")]
+    Tag(u32),
+    #[error("its presence byte is {0}")]
+    Presence(i8),
     #[error("{count} elements cannot fit the {remaining} bytes that are left")]
     Count { count: usize, remaining: usize },
     #[error("its varint does not fit 32 bits")]
@@ -123,20 +129,22 @@ impl Walk<'_> {
         self.field = field.name;
         match &field.kind {
             Kind::Scalar(scalar) => self.skip(scalar.size()),
-            Kind::String => {
-                let length = self.string_length()?;
-                self.skip_nullable(length, field)
-            }
-            Kind::Bytes | Kind::Records => {
-                let length = self.long_length()?;
-                self.skip_nullable(length, field)
-            }
+            Kind::String => match self.string_length()? {
+                Some(length) => self.text(length),
+                None => self.null(field),
+            },
+            Kind::Bytes | Kind::Records => match self.long_length()? {
+                Some(length) => self.skip(length),
+                None => self.null(field),
+            },
             Kind::Struct(fields) => {
                 // A nullable struct starts with a byte that says whether it is there.
                 if field.nullable.contains(self.version) {
-                    self.skip(1)?;
-                    if self.body[self.position - 1] as i8 == -1 {
-                        return Ok(());
+                    let [presence] = self.take::<1>()?;
+                    match presence as i8 {
+                        -1 => return Ok(()),
+                        1 => {}
+                        presence => return Err(GuardFault::Presence(presence)),
                     }
                 }
                 self.fields(fields)
@@ -167,7 +175,7 @@ impl Walk<'_> {
                     Item::String => {
                         for _ in 0..count {
                             let length = self.string_length()?.ok_or(GuardFault::Null)?;
-                            self.skip(length)?;
+                            self.text(length)?;
                         }
                         Ok(())
                     }
@@ -203,11 +211,12 @@ impl Walk<'_> {
                     remaining: self.remaining(),
                 });
             }
-            let version = self.version;
             let known = fields
                 .iter()
-                .find(|field| matches!(field.tag, Some((known, versions)) if known == tag && versions.contains(version)));
+                .find(|field| matches!(field.tag, Some((known, _)) if known == tag));
             match known {
+                // Kafka skips such a tag; the codecs cannot, and no client sends one.
+                Some(field) if !field.is_tagged(self.version) => return Err(GuardFault::Tag(tag)),
                 Some(field) => {
                     let start = self.position;
                     self.value(field)?;
@@ -241,11 +250,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn skip_nullable(&mut self, length: Option<usize>, field: &Field) -> Result<(), GuardFault> {
-        match length {
-            Some(length) => self.skip(length),
-            None => self.null(field),
-        }
+    /// The codecs refuse other text too, but with errors that allocate, and after what stands before it is decoded.
+    fn text(&mut self, length: usize) -> Result<(), GuardFault> {
+        let start = self.position;
+        self.skip(length)?;
+        std::str::from_utf8(&self.body[start..self.position])
+            .map(|_| ())
+            .map_err(|_| GuardFault::NotUtf8)
     }
 
     fn null(&self, field: &Field) -> Result<(), GuardFault> {
@@ -351,5 +362,95 @@ fn length_of(length: i32) -> Result<Option<usize>, GuardFault> {
         length => usize::try_from(length)
             .map(Some)
             .map_err(|_| GuardFault::NegativeLength(length)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(api: Api, version: i16, body: &[u8]) -> (&'static str, GuardFault) {
+        let error = check(api, version, body, usize::MAX).unwrap_err();
+        (error.field, error.fault)
+    }
+
+    #[test]
+    fn twelve_hostile_bytes_are_refused() {
+        // A null transactional id, acks, a timeout, then 2^31 - 1 topics.
+        let body = [0xff, 0xff, 0, 1, 0, 0, 0, 1, 0x7f, 0xff, 0xff, 0xff];
+        let count = i32::MAX as usize;
+        assert_eq!(
+            fault(Api::Produce, 3, &body),
+            (
+                "TopicData",
+                GuardFault::Count {
+                    count,
+                    remaining: 0
+                }
+            )
+        );
+        let error = check(Api::Produce, 3, &body, usize::MAX).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "ProduceRequest version 3 is damaged at byte 12, field TopicData: \
+             2147483647 elements cannot fit the 0 bytes that are left"
+        );
+    }
+
+    #[test]
+    fn faults_are_told_apart() {
+        assert_eq!(
+            fault(Api::Metadata, 1, &[0, 0, 0, 0, 9]).1,
+            GuardFault::LeftOver(1)
+        );
+        assert_eq!(
+            fault(Api::Metadata, 0, &[0xff; 4]),
+            ("Topics", GuardFault::Null)
+        );
+        assert_eq!(
+            fault(Api::Metadata, 1, &[0xff, 0xff, 0xff, 0xfe]),
+            ("Topics", GuardFault::NegativeLength(-2))
+        );
+        assert_eq!(
+            fault(Api::Metadata, 1, &[0, 0]),
+            (
+                "Topics",
+                GuardFault::Truncated {
+                    needed: 4,
+                    remaining: 2
+                }
+            )
+        );
+        assert_eq!(
+            fault(Api::Metadata, 9, &[0xff, 0xff, 0xff, 0xff, 0x7f]),
+            ("Topics", GuardFault::Varint)
+        );
+        // Fetch 12: a null cluster id whose tag claims one byte too many.
+        let fetch = [&[0; 21][..], &[0, 0, 0, 0, 1, 1, 1, 1, 0, 2, 0, 0]].concat();
+        assert_eq!(
+            fault(Api::Fetch, 12, &fetch),
+            ("ClusterId", GuardFault::TagSize { size: 2, used: 1 })
+        );
+        // DescribeTopicPartitions: no topics, a limit, a cursor that is neither there nor not there.
+        assert_eq!(
+            fault(Api::DescribeTopicPartitions, 0, &[1, 0, 0, 0, 9, 5]),
+            ("Cursor", GuardFault::Presence(5))
+        );
+    }
+
+    #[test]
+    fn memory_is_held_against_the_budget() {
+        let mut body = 1000i32.to_be_bytes().to_vec();
+        body.extend(std::iter::repeat_n([0, 1, b't'], 1000).flatten());
+        let estimate = check(Api::Metadata, 1, &body, usize::MAX).unwrap();
+        assert_eq!(check(Api::Metadata, 1, &body, estimate), Ok(estimate));
+        let error = check(Api::Metadata, 1, &body, estimate - 1).unwrap_err();
+        assert_eq!(
+            error.fault,
+            GuardFault::Memory {
+                estimate,
+                memory_max: estimate - 1
+            }
+        );
     }
 }
