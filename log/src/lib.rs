@@ -3,7 +3,29 @@
 //! Synchronous and self-contained: no network, no async runtime, no clock of its own. The files are Kafka's.
 
 pub mod config_def;
+pub mod dir_health;
+pub mod file_cache;
+pub mod file_slice;
+mod index_file;
+pub mod log;
+pub mod log_config;
+pub mod log_error;
+pub mod log_manager;
+pub mod offset_index;
+pub mod page_cache;
 pub mod record;
+pub mod retention;
+pub mod segment_files;
+pub mod time_index;
 pub mod types;
 
+pub use file_slice::FileSlice;
+pub use log::{
+    AppendError, AppendInfo, DeletedSegments, LeaderAppend, Log, LogRead, OpenLog, ReadError,
+    RecoveryReport, SealedRange, TimestampOffset,
+};
+pub use log_config::LogConfig;
+pub use log_error::{LogError, StorageError};
+pub use log_manager::{LoadReport, LogManager, LogManagerConfig, LogManagerError};
+pub use retention::{RetentionPlan, TierView};
 pub use types::*;
