@@ -2,21 +2,25 @@
 //!
 //! Synchronous and self-contained: no network, no async runtime, no clock of its own. The files are Kafka's.
 
+pub mod checkpoint;
 pub mod config_def;
 pub mod dir_health;
 pub mod file_cache;
 pub mod file_slice;
 mod index_file;
+pub mod leader_epoch;
 pub mod log;
 pub mod log_config;
 pub mod log_error;
 pub mod log_manager;
 pub mod offset_index;
 pub mod page_cache;
+pub mod producer_state;
 pub mod record;
 pub mod retention;
 pub mod segment_files;
 pub mod time_index;
+pub mod txn_index;
 pub mod types;
 
 pub use file_slice::FileSlice;
