@@ -46,6 +46,10 @@ impl ConfigsImage {
         self.resources.is_empty()
     }
 
+    pub(super) fn resources(&self) -> &SharedMap<ConfigResource, Arc<BTreeMap<String, String>>> {
+        &self.resources
+    }
+
     pub(super) fn put(&mut self, resource: ConfigResource, values: BTreeMap<String, String>) {
         if values.is_empty() {
             self.resources.remove(&resource);
