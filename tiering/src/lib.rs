@@ -5,7 +5,16 @@
 
 pub mod cache;
 pub mod config;
+pub mod fence;
 pub mod health;
 pub mod metrics;
+pub mod reader;
+pub mod remote_partition;
 mod single_flight;
+pub mod tier;
 pub mod uploader;
+
+pub use config::TierConfig;
+pub use fence::Fence;
+pub use remote_partition::{LeaderPartition, RemotePartition, RemoteRead, RemoteReadError};
+pub use tier::{Tier, TierError};

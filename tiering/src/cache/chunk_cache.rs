@@ -433,3 +433,6 @@ impl State {
         self.open.push_back(Arc::clone(file));
     }
 }
+
+#[cfg(test)]
+mod tests;
