@@ -1,0 +1,293 @@
+//! Listening sockets: binds them, accepts within the limits, and ends their connections when the broker stops.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connection::{Connection, ConnectionContext, ConnectionError};
+use crate::config::Listener;
+
+/// How long accepting pauses when the system has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listener's socket could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("listener {name}: cannot listen on {host}:{port}: {source}{}", hint(.source))]
+pub struct BindError {
+    name: String,
+    host: String,
+    port: u16,
+    source: io::Error,
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another process listens there; set listeners=PLAINTEXT://127.0.0.1:PORT)"
+        }
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege)",
+        _ => "",
+    }
+}
+
+/// Sizes of sockets' kernel buffers; `None` leaves the system's.
+#[derive(Clone, Copy, Debug)]
+pub struct SocketOptions {
+    pub backlog: i32,
+    pub receive_buffer_bytes: Option<usize>,
+    pub send_buffer_bytes: Option<usize>,
+}
+
+/// Binds a listener. The address that it got is returned too: port 0 takes any free one.
+pub fn bind(
+    listener: &Listener,
+    options: SocketOptions,
+) -> Result<(TcpListener, SocketAddr), BindError> {
+    let host = match listener.host.as_str() {
+        "" => "0.0.0.0",
+        host => host,
+    };
+    open(host, listener.port, options).map_err(|source| BindError {
+        name: listener.name.clone(),
+        host: host.to_owned(),
+        port: listener.port,
+        source,
+    })
+}
+
+fn open(host: &str, port: u16, options: SocketOptions) -> io::Result<(TcpListener, SocketAddr)> {
+    let address = (host, port)
+        .to_socket_addrs()?
+        .next()
+        .ok_or_else(|| io::Error::other("the host name has no address"))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit the sizes; set later, the receive window would not scale to them.
+    if let Some(bytes) = options.receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = options.send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(options.backlog)?;
+    let listener = TcpListener::from_std(socket.into())?;
+    let bound = listener.local_addr()?;
+    Ok((listener, bound))
+}
+
+/// Counts open connections over all listeners.
+#[derive(Debug)]
+pub struct ConnectionQuotas {
+    connections_max: usize,
+    connections_per_ip_max: usize,
+    open: Mutex<Open>,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    all: usize,
+    by_ip: HashMap<IpAddr, usize>,
+}
+
+impl ConnectionQuotas {
+    pub fn new(connections_max: usize, connections_per_ip_max: usize) -> Self {
+        Self {
+            connections_max,
+            connections_per_ip_max,
+            open: Mutex::default(),
+            next_id: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts a connection in, or names the config whose limit it would break.
+    fn admit(&self, ip: IpAddr) -> Result<(), &'static str> {
+        let mut open = self.open.lock();
+        if open.all >= self.connections_max {
+            return Err("max.connections");
+        }
+        let of_ip = open.by_ip.entry(ip).or_insert(0);
+        if *of_ip >= self.connections_per_ip_max {
+            return Err("max.connections.per.ip");
+        }
+        *of_ip += 1;
+        open.all += 1;
+        Ok(())
+    }
+
+    fn release(&self, ip: IpAddr) {
+        let mut open = self.open.lock();
+        open.all -= 1;
+        if let Some(of_ip) = open.by_ip.get_mut(&ip) {
+            *of_ip -= 1;
+            if *of_ip == 0 {
+                open.by_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+struct Admitted {
+    quotas: Arc<ConnectionQuotas>,
+    context: Arc<ConnectionContext>,
+    ip: IpAddr,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.quotas.release(self.ip);
+        self.context.metrics.connections.dec();
+    }
+}
+
+/// Accepts and serves until the broker stops, then waits for what is in flight.
+pub async fn serve(
+    listener: TcpListener,
+    context: Arc<ConnectionContext>,
+    quotas: Arc<ConnectionQuotas>,
+) {
+    let mut stopping = context.stopping.clone();
+    let mut connections = JoinSet::new();
+    while !*stopping.borrow() {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => admit(stream, peer, &context, &quotas, &mut connections),
+                Err(error) => {
+                    // Out of descriptors, above all. The connection stays in the backlog.
+                    tracing::warn!(listener = &*context.listener, %error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next(), if !connections.is_empty() => note_end(&context, ended),
+            _ = stopping.changed() => {}
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        note_end(&context, ended);
+    }
+}
+
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    context: &Arc<ConnectionContext>,
+    quotas: &Arc<ConnectionQuotas>,
+    connections: &mut JoinSet<()>,
+) {
+    if let Err(limit) = quotas.admit(peer.ip()) {
+        context
+            .metrics
+            .connections_refused
+            .with_label_values(&[limit])
+            .inc();
+        tracing::warn!(%peer, limit, "refused a connection: the limit is reached");
+        return;
+    }
+    context.metrics.connections_accepted.inc();
+    context.metrics.connections.inc();
+    let admitted = Admitted {
+        quotas: Arc::clone(quotas),
+        context: Arc::clone(context),
+        ip: peer.ip(),
+    };
+    // Small answers must not wait for the client's acknowledgement of earlier ones.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let id = quotas.next_id.fetch_add(1, Ordering::Relaxed);
+    let connection = Connection::new(Arc::clone(context), stream, peer, id);
+    connections.spawn(async move {
+        if let Err(error) = connection.run().await {
+            note_failure(&admitted.context, peer, &error);
+        }
+    });
+}
+
+fn note_failure(context: &ConnectionContext, peer: SocketAddr, error: &ConnectionError) {
+    if error.is_disconnect() {
+        tracing::debug!(%peer, %error, "a client went away");
+        return;
+    }
+    let cause = error.cause();
+    context
+        .metrics
+        .connections_failed
+        .with_label_values(&[cause])
+        .inc();
+    tracing::warn!(listener = &*context.listener, %peer, cause, %error, "closed a connection");
+}
+
+fn note_end(context: &ConnectionContext, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        context
+            .metrics
+            .connections_failed
+            .with_label_values(&["panic"])
+            .inc();
+        tracing::error!(%error, "a connection's task died; this is a bug");
+    }
+}
+
+/// The stop signal that listeners and connections watch.
+pub fn stop_signal() -> (watch::Sender<bool>, watch::Receiver<bool>) {
+    watch::channel(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotas_name_the_limit_and_count_back() {
+        let quotas = ConnectionQuotas::new(3, 2);
+        let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
+        assert_eq!(quotas.admit(a), Ok(()));
+        assert_eq!(quotas.admit(a), Ok(()));
+        assert_eq!(quotas.admit(a), Err("max.connections.per.ip"));
+        assert_eq!(quotas.admit(b), Ok(()));
+        assert_eq!(quotas.admit(b), Err("max.connections"));
+        quotas.release(a);
+        assert_eq!(quotas.admit(b), Ok(()));
+        quotas.release(b);
+        quotas.release(b);
+        quotas.release(a);
+        assert!(quotas.open.lock().by_ip.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_a_way_out() {
+        let options = SocketOptions {
+            backlog: 10,
+            receive_buffer_bytes: Some(100_000),
+            send_buffer_bytes: None,
+        };
+        let mut listener = Listener {
+            name: "PLAINTEXT".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            port: 0,
+            advertised_host: String::new(),
+            advertised_port: 0,
+            security_protocol: "PLAINTEXT".to_owned(),
+        };
+        let (_held, address) = bind(&listener, options).expect("binds");
+        listener.port = address.port();
+        let error = bind(&listener, options).expect_err("taken").to_string();
+        assert!(error.contains("another process listens there"), "{error}");
+    }
+}

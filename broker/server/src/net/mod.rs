@@ -1,0 +1,17 @@
+//! The broker's sockets: listeners, connections, request memory, and answers sent with sendfile.
+//!
+//! What always holds: memory is taken from a budget before a request's body is read; an idle connection owns no
+//! buffer; a bad frame costs its connection and nothing else (I10).
+//! What is not here: what requests mean (`api`), and how they are encoded (`strandline-wire`).
+
+mod acceptor;
+mod connection;
+mod frame_reader;
+mod memory_budget;
+mod metrics;
+mod response_writer;
+
+pub use acceptor::{BindError, ConnectionQuotas, SocketOptions, bind, serve, stop_signal};
+pub use connection::{ConnectionContext, ConnectionLimits};
+pub use memory_budget::MemoryBudget;
+pub use metrics::NetworkMetrics;
