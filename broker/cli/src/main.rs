@@ -1,1 +1,53 @@
-fn main() {}
+//! `strandline`: the one binary. It parses the command line and hands over; what it does is in the other packages.
+
+mod config_reference;
+mod logging;
+mod start;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A tiered-storage broker that speaks the Kafka protocol.
+///
+/// Hot segments stay on local disk; sealed segments move to an object store (S3, MinIO or a folder) and are read back
+/// from there; what is sealed can be exported as Parquet. Stock Kafka clients work unchanged.
+#[derive(Debug, Parser)]
+#[command(name = "strandline", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(flatten)]
+    logging: logging::LoggingArguments,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  strandline start                                   a broker on 127.0.0.1:9092, data in ./strandline-data
+  strandline start --config server.properties        with Kafka's configuration file
+  strandline start -o remote.storage.url=s3://bucket/prefix -o remote.storage.s3.endpoint=http://127.0.0.1:9000
+  strandline demo                                    the whole way, from produce to Parquet, in one go
+  strandline export flights --to ./parquet           sealed records of a topic as Parquet, from the store alone
+  strandline config                                  every configuration, with type, default and doc";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Start(start::StartArguments),
+    Config(config_reference::ConfigArguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    arguments.logging.install();
+    let done = match arguments.command {
+        Command::Start(arguments) => start::run(&arguments),
+        Command::Config(arguments) => config_reference::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("strandline: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
