@@ -1,0 +1,46 @@
+//! What the tests stand on: the finished binary as a process, real MinIO, Kafka's tools, and clients of many languages.
+//!
+//! Everything binds to loopback, lives in a temporary folder and ends with its owner. Nothing sleeps for luck:
+//! [`wait_until`] waits for a condition, with a deadline.
+
+mod broker;
+mod environment;
+mod http;
+mod minio;
+mod ports;
+mod process;
+mod wait;
+
+pub use broker::{Broker, BrokerOptions};
+pub use environment::{java, kafka_classpath, minio_binary, node_modules, python, require_env};
+pub use http::{http_get, metric};
+pub use minio::Minio;
+pub use ports::free_port;
+pub use process::{Finished, Process, run_to_end};
+pub use wait::wait_until;
+
+use std::path::PathBuf;
+
+/// The finished binary, built beside the tests.
+pub fn strandline_binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test has a path");
+    let folder = test
+        .parent()
+        .and_then(|deps| deps.parent())
+        .expect("tests run from target/PROFILE/deps");
+    let binary = folder.join("strandline");
+    assert!(
+        binary.exists(),
+        "{} is missing: build it first with `cargo build --release`",
+        binary.display()
+    );
+    binary
+}
+
+/// The checkout's root.
+pub fn workspace_root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the package lies in the workspace")
+        .to_path_buf()
+}

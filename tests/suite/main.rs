@@ -1,0 +1,3 @@
+//! The finished binary under test, a module per subject.
+
+mod imports;
