@@ -11,12 +11,39 @@
 //! What it does not do: it reads no clock, draws no ids (both are arguments), knows no topics beyond their names, and
 //! splits no request over shards. Only the classic protocol is here, not KIP-848's.
 
+mod admin;
+mod append;
 mod config;
+mod context;
 mod event;
+mod expiration;
+#[allow(clippy::module_inception)]
+mod group;
+mod heartbeat;
+mod join;
+mod leave;
+mod limits;
+mod member;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
+mod offsets;
+mod rebalance;
+pub mod record;
+mod reply;
 mod shard;
+mod state;
+mod static_member;
+mod subscription;
+mod sync;
+mod timers;
 
 pub use config::{GroupConfig, config_defs};
 pub use event::{
     ClientIdentity, CoordinatorRecord, GroupEffect, GroupEvent, GroupRequest, GroupResponse,
 };
-pub use shard::{GroupShard, MemberIdSource, ReplayError, partition_for_group};
+pub use record::RecordError as ReplayError;
+pub use shard::{GroupShard, MemberIdSource, partition_for_group};
+
+#[cfg(test)]
+mod tests;
