@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::StateFileError;
 use crate::types::Offset;
 
 /// A failed system call, with the file and what was tried. Cheap to clone: one failure may answer many requests.
@@ -72,11 +73,18 @@ pub enum LogError {
     Offline(PathBuf),
     #[error("the log is closed")]
     Closed,
-    /// A file of the log's state (producer snapshot, leader epochs, transaction index, checkpoint) failed.
-    #[error("{what} of {}: {reason}", path.display())]
-    State {
-        what: &'static str,
-        path: PathBuf,
-        reason: String,
-    },
+    /// A state file (producer snapshot, leader epochs, transaction index, checkpoint) does not parse.
+    #[error("{} is malformed: {reason}", path.display())]
+    StateFile { path: PathBuf, reason: String },
+}
+
+impl From<StateFileError> for LogError {
+    fn from(e: StateFileError) -> Self {
+        match e {
+            StateFileError::Io { path, source } => {
+                Self::Storage(StorageError::new("read or write", path, source))
+            }
+            StateFileError::Malformed { path, reason } => Self::StateFile { path, reason },
+        }
+    }
 }

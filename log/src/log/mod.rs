@@ -1,166 +1,198 @@
-//! One partition's log on local disk.
+//! One partition's log on local disk: segments of Kafka's files, and what is known of producers and leader epochs.
 //!
-//! API first; bodies follow.
-#![allow(unused_variables, clippy::todo)]
+//! What always holds:
+//! - One appender at a time, behind `writer`. Readers take a snapshot of the segment list and the published tail, and
+//!   never wait for an append's disk write.
+//! - The log end offset moves only after the bytes are written; below it nothing changes, except by truncation.
+//! - `local start <= log end`, `log start <= high watermark <= log end`. The log start may lie below the local start:
+//!   then the tier holds what is between.
+//! - Everything below the recovery point is on disk, by file and directory sync.
+//!
+//! No clock, no threads, no network. Each concern has its file; this one holds the state and the plain questions.
 
+mod append;
+mod delete;
+mod epochs;
+mod flush;
+mod open;
+mod producers;
+mod read;
+mod roll;
+mod sealed;
+mod tail;
+#[cfg(test)]
+mod tests;
+mod time;
+mod truncate;
 mod types;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+pub(crate) use producers::{Replayed, replay, txn_index_path};
 pub use types::*;
 
-use std::path::Path;
-use std::sync::Arc;
-
-use bytes::Bytes;
-
+use crate::dir_health::DirHealth;
+use crate::file_cache::FileCache;
+use crate::leader_epoch::LeaderEpochFileCache;
 use crate::log_config::LogConfig;
 use crate::log_error::LogError;
-use crate::retention::{RetentionPlan, TierView};
-use crate::types::{LeaderEpoch, Offset, TimestampMs, TopicId, TopicPartition};
+use crate::producer_state::{ProducerSnapshots, ProducerStateManager};
+use crate::segments::LogSegments;
+use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
+use delete::DeletedFile;
+use tail::Tail;
+
+/// Stands for "no transaction is open" in the atomic.
+const NO_UNSTABLE: Offset = Offset::MAX;
 
 #[derive(Debug)]
-pub struct Log {}
+pub struct Log {
+    tp: TopicPartition,
+    topic_id: TopicId,
+    dir: Arc<Path>,
+    config: RwLock<Arc<LogConfig>>,
+    producer_id_expiration_ms: TimestampMs,
+    files: Arc<FileCache>,
+    health: Arc<DirHealth>,
+    segments: LogSegments,
+    /// The log end and the positions of the last appends' ends.
+    tail: RwLock<Tail>,
+    log_start: AtomicI64,
+    high_watermark: AtomicI64,
+    first_unstable: AtomicI64,
+    recovery_point: AtomicI64,
+    /// When the oldest record above the recovery point was appended; -1 when there is none.
+    unflushed_since_ms: AtomicI64,
+    /// Held by whoever changes segments: append, roll, truncate, delete.
+    writer: Mutex<()>,
+    /// Held by one flush; the next ones find their work done.
+    flushing: Mutex<()>,
+    /// Files were created since the folder was synced.
+    dir_dirty: AtomicBool,
+    /// The folder's own name and its metadata were not synced in this life.
+    folder_dirty: AtomicBool,
+    producers: Mutex<ProducerStateManager>,
+    snapshots: Mutex<ProducerSnapshots>,
+    epochs: Mutex<LeaderEpochFileCache>,
+    deleted: Mutex<Vec<DeletedFile>>,
+    closed: AtomicBool,
+}
 
 impl Log {
-    pub fn open(
-        dir: &Path,
-        tp: TopicPartition,
-        topic_id: TopicId,
-        config: Arc<LogConfig>,
-        open: OpenLog,
-    ) -> Result<(Self, RecoveryReport), LogError> {
-        todo!()
-    }
     pub fn topic_partition(&self) -> &TopicPartition {
-        todo!()
+        &self.tp
     }
+
     pub fn topic_id(&self) -> TopicId {
-        todo!()
+        self.topic_id
     }
+
+    /// The partition's folder.
     pub fn dir(&self) -> &Path {
-        todo!()
+        &self.dir
     }
+
+    /// The log directory that the folder is in.
+    pub fn parent_dir(&self) -> PathBuf {
+        self.health.dir().to_owned()
+    }
+
     pub fn config(&self) -> Arc<LogConfig> {
-        todo!()
+        Arc::clone(&self.config.read())
     }
+
     pub fn set_config(&self, config: Arc<LogConfig>) {
-        todo!()
+        *self.config.write() = config;
     }
+
+    /// The first offset that may be read, in either tier.
     pub fn log_start_offset(&self) -> Offset {
-        todo!()
+        self.log_start.load(Ordering::Acquire)
     }
+
+    /// The first offset that is on local disk.
     pub fn local_log_start_offset(&self) -> Offset {
-        todo!()
+        self.segments
+            .first_base_offset()
+            .max(self.log_start_offset())
     }
+
+    /// The offset that the next record gets.
     pub fn log_end_offset(&self) -> Offset {
-        todo!()
+        self.tail.read().end_offset()
     }
+
     pub fn high_watermark(&self) -> Offset {
-        todo!()
+        self.high_watermark.load(Ordering::Acquire)
     }
+
+    /// Below it every transaction is decided: the smaller of the high watermark and the first unstable offset.
     pub fn last_stable_offset(&self) -> Offset {
-        todo!()
+        let unstable = self.first_unstable.load(Ordering::Acquire);
+        self.high_watermark().min(unstable)
     }
+
+    /// The first offset of the earliest transaction that is not decided.
     pub fn first_unstable_offset(&self) -> Option<Offset> {
-        todo!()
+        let unstable = self.first_unstable.load(Ordering::Acquire);
+        (unstable != NO_UNSTABLE).then_some(unstable)
     }
+
+    /// Raises the high watermark, clamped to the log. It never goes down but by truncation. Tells where it is.
     pub fn set_high_watermark(&self, offset: Offset) -> Offset {
-        todo!()
+        let clamped = offset.clamp(self.log_start_offset(), self.log_end_offset());
+        let before = self.high_watermark.fetch_max(clamped, Ordering::AcqRel);
+        if clamped > before && self.first_unstable.load(Ordering::Acquire) != NO_UNSTABLE {
+            let mut producers = self.producers.lock();
+            producers.on_high_watermark(clamped);
+            self.note_first_unstable(&producers);
+        }
+        before.max(clamped)
     }
-    pub fn append_as_leader(
-        &self,
-        batches: &[LeaderAppend],
-        leader_epoch: LeaderEpoch,
-        now_ms: TimestampMs,
-    ) -> Vec<Result<AppendInfo, AppendError>> {
-        todo!()
-    }
-    pub fn read(
-        &self,
-        from: Offset,
-        upper_bound: Offset,
-        max_bytes: usize,
-        min_one_batch: bool,
-    ) -> Result<LogRead, ReadError> {
-        todo!()
-    }
-    pub fn offset_for_timestamp(
-        &self,
-        timestamp: TimestampMs,
-    ) -> Result<Option<TimestampOffset>, LogError> {
-        todo!()
-    }
-    pub fn offset_for_max_timestamp(&self) -> Result<Option<TimestampOffset>, LogError> {
-        todo!()
-    }
-    pub fn assign_epoch(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
-        todo!()
-    }
-    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
-        todo!()
-    }
-    pub fn epoch_end_offset(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
-        todo!()
-    }
-    pub fn epoch_for_offset(&self, offset: Offset) -> Option<LeaderEpoch> {
-        todo!()
-    }
-    pub fn truncate_to(&self, offset: Offset) -> Result<(), LogError> {
-        todo!()
-    }
-    pub fn truncate_fully_and_start_at(&self, offset: Offset) -> Result<(), LogError> {
-        todo!()
-    }
-    pub fn roll(&self, now_ms: TimestampMs) -> Result<Offset, LogError> {
-        todo!()
-    }
-    pub fn maybe_roll(&self, now_ms: TimestampMs) -> Result<bool, LogError> {
-        todo!()
-    }
-    pub fn flush(&self) -> Result<Offset, LogError> {
-        todo!()
-    }
+
     pub fn recovery_point(&self) -> Offset {
-        todo!()
+        self.recovery_point.load(Ordering::Acquire)
     }
+
     pub fn size_bytes(&self) -> u64 {
-        todo!()
+        self.segments.snapshot().iter().map(|s| s.size()).sum()
     }
+
     pub fn segment_count(&self) -> usize {
-        todo!()
+        self.segments.snapshot().len()
     }
-    pub fn sealed_range(
-        &self,
-        from: Offset,
-        below: Offset,
-    ) -> Result<Option<SealedRange>, LogError> {
-        todo!()
+
+    /// The log start, when the folder's files do not tell it.
+    pub(crate) fn log_start_to_checkpoint(&self) -> Option<Offset> {
+        let log_start = self.log_start_offset();
+        let told = !self.config().remote_storage_enable
+            && log_start == self.segments.first_base_offset();
+        (!told).then_some(log_start)
     }
-    pub fn producer_snapshot_at(&self, end: Offset) -> Result<Bytes, LogError> {
-        todo!()
+
+    /// The base offset of the segment that is appended to.
+    pub fn active_segment_base_offset(&self) -> Offset {
+        self.segments.active().base_offset()
     }
-    pub fn plan_retention(&self, now_ms: TimestampMs, tier: &TierView) -> RetentionPlan {
-        todo!()
+
+    /// Records above the recovery point, which a power loss may take.
+    pub fn unflushed_records(&self) -> i64 {
+        (self.log_end_offset() - self.recovery_point()).max(0)
     }
-    pub fn apply_retention(
-        &self,
-        plan: &RetentionPlan,
-        now_ms: TimestampMs,
-    ) -> Result<DeletedSegments, LogError> {
-        todo!()
+
+    fn note_first_unstable(&self, producers: &ProducerStateManager) {
+        let first = producers.first_unstable_offset().unwrap_or(NO_UNSTABLE);
+        self.first_unstable.store(first, Ordering::Release);
     }
-    pub fn increment_log_start_offset(&self, offset: Offset) -> Result<bool, LogError> {
-        todo!()
-    }
-    pub fn delete_local_segments_below(&self, offset: Offset) -> Result<DeletedSegments, LogError> {
-        todo!()
-    }
-    pub fn expire_producers(&self, now_ms: TimestampMs) -> usize {
-        todo!()
-    }
-    pub fn purge(&self, now_ms: TimestampMs) -> usize {
-        todo!()
-    }
-    pub fn close(&self, clean: bool) -> Result<(), LogError> {
-        todo!()
+
+    fn check_open(&self) -> Result<(), LogError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(LogError::Closed);
+        }
+        self.health.check()
     }
 }

@@ -7,6 +7,7 @@ use crate::dir_health::DirHealth;
 use crate::file_cache::FileCache;
 use crate::file_slice::FileSlice;
 use crate::log_error::{LogError, StorageError};
+use crate::producer_state::ProducerError;
 use crate::record::ValidBatch;
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -77,6 +78,9 @@ pub struct AppendInfo {
 pub enum AppendError {
     #[error("the batch has {size} bytes, more than a segment of {segment_bytes}")]
     BatchTooLarge { size: usize, segment_bytes: u32 },
+    /// A duplicate that is too old, a gap, or a fenced producer.
+    #[error(transparent)]
+    Producer(#[from] ProducerError),
     /// Nothing of the batch was kept; a later try may succeed.
     #[error(transparent)]
     Log(#[from] LogError),

@@ -1,69 +1,126 @@
-//! All logs of a broker. API first; bodies follow.
-#![allow(unused_variables, clippy::todo)]
+//! All logs of a broker, over its log directories.
+//!
+//! A directory belongs to one process (`.lock`), one cluster and one node (`meta.properties`). A partition lives in one
+//! folder of one directory. What happens on a timer is asked for by the caller: flushing, checkpoints, purging. A
+//! directory whose sync failed is offline for good; its logs refuse to write, the others go on.
 
+mod checkpoints;
+mod delete;
+mod load;
+mod log_dir;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::log::{Log, RecoveryReport};
+use parking_lot::RwLock;
+
+pub use load::LoadReport;
+
+use crate::checkpoint::{PartitionMetadataFile, StateFileError};
+use crate::file_cache::FileCache;
+use crate::log::{Log, OpenLog};
 use crate::log_config::LogConfig;
-use crate::log_error::{LogError, StorageError};
+use crate::log_error::{AtPath, LogError, StorageError};
 use crate::types::{TimestampMs, TopicId, TopicPartition};
+use log_dir::LogDir;
 
 #[derive(Clone, Debug)]
 pub struct LogManagerConfig {
     pub dirs: Vec<PathBuf>,
     pub node_id: i32,
     pub cluster_id: String,
-    /// Per directory.
+    /// Threads per directory that load and close logs.
     pub recovery_threads: usize,
     pub producer_id_expiration_ms: TimestampMs,
     /// Descriptors of sealed segments and indexes that stay open.
     pub open_files_max: usize,
+    /// Draws the id of a directory that is used for the first time.
+    pub new_directory_id: fn() -> uuid::Uuid,
 }
 
 #[derive(Debug, thiserror::Error)]
 pub enum LogManagerError {
     #[error("another process uses {}", .0.display())]
     Locked(PathBuf),
-    #[error("{} belongs to {found}, this is {expected}", dir.display())]
+    #[error("{} belongs to {what} {found}, this is {expected}", dir.display())]
     WrongOwner {
         dir: PathBuf,
+        what: &'static str,
+        found: String,
+        expected: String,
+    },
+    #[error("no log directory is online")]
+    NoDirOnline,
+    #[error("partition {tp} is stored with topic id {found}, not {expected}")]
+    WrongTopicId {
+        tp: TopicPartition,
         found: String,
         expected: String,
     },
     #[error(transparent)]
     Storage(#[from] StorageError),
     #[error(transparent)]
+    StateFile(#[from] StateFileError),
+    #[error(transparent)]
     Log(#[from] LogError),
 }
 
-/// What loading found.
-#[derive(Debug, Default)]
-pub struct LoadReport {
-    pub logs: Vec<(TopicPartition, RecoveryReport)>,
-    /// These are offline: their error says why.
-    pub failed: Vec<(TopicPartition, LogError)>,
-    /// Partitions that nobody wants any more; they were set aside for deletion.
-    pub strays: Vec<TopicPartition>,
+#[derive(Debug)]
+pub struct LogManager {
+    config: LogManagerConfig,
+    dirs: Vec<LogDir>,
+    files: Arc<FileCache>,
+    logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
 }
 
-#[derive(Debug)]
-pub struct LogManager {}
-
 impl LogManager {
+    /// Takes possession of the log directories, creating those that are not there. No log is loaded yet.
     pub fn open(config: LogManagerConfig) -> Result<Self, LogManagerError> {
-        todo!()
+        let dirs = config
+            .dirs
+            .iter()
+            .map(|dir| LogDir::open(dir, &config))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            files: FileCache::new(config.open_files_max),
+            config,
+            dirs,
+            logs: RwLock::default(),
+        })
     }
-    pub fn load_logs(
-        &self,
-        resolve: &(dyn Fn(&TopicPartition, TopicId) -> Option<Arc<LogConfig>> + Sync),
-        now_ms: TimestampMs,
-    ) -> Result<LoadReport, LogManagerError> {
-        todo!()
-    }
+
     pub fn get(&self, tp: &TopicPartition) -> Option<Arc<Log>> {
-        todo!()
+        self.logs.read().get(tp).cloned()
     }
+
+    /// All logs, by topic and partition.
+    pub fn logs(&self) -> Vec<Arc<Log>> {
+        let mut logs: Vec<_> = self.logs.read().values().cloned().collect();
+        logs.sort_unstable_by(|a, b| a.topic_partition().cmp(b.topic_partition()));
+        logs
+    }
+
+    pub fn len(&self) -> usize {
+        self.logs.read().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.logs.read().is_empty()
+    }
+
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        self.dirs.iter().map(|dir| dir.path().to_owned()).collect()
+    }
+
+    /// Whether the directory's sync failed, or it is none of ours.
+    pub fn is_offline(&self, dir: &Path) -> bool {
+        self.dir(dir).is_none_or(LogDir::is_offline)
+    }
+
+    /// The partition's log, creating it in the online directory that has the fewest logs.
     pub fn create(
         &self,
         tp: &TopicPartition,
@@ -71,33 +128,61 @@ impl LogManager {
         config: Arc<LogConfig>,
         now_ms: TimestampMs,
     ) -> Result<Arc<Log>, LogManagerError> {
-        todo!()
+        let mut logs = self.logs.write();
+        if let Some(log) = logs.get(tp) {
+            if log.topic_id() != topic_id {
+                return Err(LogManagerError::WrongTopicId {
+                    tp: tp.clone(),
+                    found: crate::types::uuid_to_base64(&log.topic_id()),
+                    expected: crate::types::uuid_to_base64(&topic_id),
+                });
+            }
+            return Ok(Arc::clone(log));
+        }
+        let dir = self.emptiest_dir(&logs)?;
+        if dir.forgets(tp) {
+            // Old checkpoints still name a deleted log: they would tell lies about the new one after a crash.
+            self.checkpoint_dir(dir, logs.values())?;
+        }
+        let folder = dir.path().join(tp.to_string());
+        std::fs::create_dir_all(&folder).at("create", &folder)?;
+        PartitionMetadataFile::new(&folder).write(&topic_id, false)?;
+        let open = OpenLog {
+            producer_id_expiration_ms: self.config.producer_id_expiration_ms,
+            files: Arc::clone(&self.files),
+            health: Arc::clone(dir.health()),
+            ..OpenLog::new(now_ms)
+        };
+        let (log, _) = Log::open(&folder, tp.clone(), topic_id, config, open)?;
+        let log = Arc::new(log);
+        logs.insert(tp.clone(), Arc::clone(&log));
+        Ok(log)
     }
-    pub fn delete(&self, tp: &TopicPartition) -> Result<bool, LogManagerError> {
-        todo!()
+
+    fn emptiest_dir(
+        &self,
+        logs: &HashMap<TopicPartition, Arc<Log>>,
+    ) -> Result<&LogDir, LogManagerError> {
+        let online: Vec<&LogDir> = self.dirs.iter().filter(|dir| !dir.is_offline()).collect();
+        if let [only] = online[..] {
+            return Ok(only);
+        }
+        let mut counts = vec![0_usize; online.len()];
+        for log in logs.values() {
+            let dir = log.parent_dir();
+            if let Some(i) = online.iter().position(|d| d.path() == dir) {
+                counts[i] += 1;
+            }
+        }
+        online
+            .into_iter()
+            .zip(counts)
+            .min_by_key(|(_, count)| *count)
+            .map(|(dir, _)| dir)
+            .ok_or(LogManagerError::NoDirOnline)
     }
-    pub fn purge(&self, now_ms: TimestampMs) -> usize {
-        todo!()
-    }
-    pub fn logs(&self) -> Vec<Arc<Log>> {
-        todo!()
-    }
-    pub fn flush_dirty(&self, now_ms: TimestampMs) {
-        todo!()
-    }
-    pub fn checkpoint(&self) -> Result<(), LogManagerError> {
-        todo!()
-    }
-    pub fn checkpoint_log_start_offsets(&self) -> Result<(), LogManagerError> {
-        todo!()
-    }
-    pub fn dirs(&self) -> Vec<PathBuf> {
-        todo!()
-    }
-    pub fn is_offline(&self, dir: &Path) -> bool {
-        todo!()
-    }
-    pub fn shutdown_clean(&self) -> Result<(), LogManagerError> {
-        todo!()
+
+    fn dir(&self, path: &Path) -> Option<&LogDir> {
+        self.dirs.iter().find(|dir| dir.path() == path)
     }
 }

@@ -1,0 +1,199 @@
+//! Removing the start of the log: moving the log start, retention, and what becomes of the files.
+//!
+//! A segment's files are renamed to `.deleted` first and unlinked by `purge` once `file.delete.delay.ms` has passed.
+//! Slices that were handed out hold their file open, so nobody loses bytes under his hands.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+
+use super::{DeletedSegments, Log};
+use crate::log_error::{AtPath, LogError, StorageError};
+use crate::retention::{self, LogView, RetentionPlan, TierView};
+use crate::segment::LogSegment;
+use crate::segment_files::{DELETED_SUFFIX, SegmentFile, segment_path};
+use crate::types::{Offset, TimestampMs};
+
+/// A renamed file that waits to be unlinked.
+#[derive(Debug)]
+pub(super) struct DeletedFile {
+    path: PathBuf,
+    /// When `purge` first saw it.
+    since_ms: Option<TimestampMs>,
+}
+
+impl Log {
+    /// What retention would do now. Nothing is changed.
+    pub fn plan_retention(
+        &self,
+        now_ms: TimestampMs,
+        tier: &TierView,
+    ) -> Result<RetentionPlan, LogError> {
+        let segments = self.segments.snapshot();
+        let metas = segments
+            .iter()
+            .map(|segment| segment.meta())
+            .collect::<Result<Vec<_>, _>>()?;
+        let view = LogView {
+            log_start: self.log_start_offset(),
+            high_watermark: self.high_watermark(),
+        };
+        Ok(retention::plan(
+            &metas,
+            view,
+            &self.config(),
+            tier,
+            now_ms,
+        ))
+    }
+
+    /// Carries a plan out. Segments that were rolled or deleted since are no obstacle.
+    pub fn apply_retention(
+        &self,
+        plan: &RetentionPlan,
+        now_ms: TimestampMs,
+    ) -> Result<DeletedSegments, LogError> {
+        let Some(below) = plan.delete_below else {
+            return Ok(self.deleted_nothing());
+        };
+        if plan.roll_active {
+            self.roll(now_ms)?;
+        }
+        if let Some(log_start) = plan.log_start {
+            self.increment_log_start_offset(log_start)?;
+        }
+        self.delete_local_segments_below(below)
+    }
+
+    /// Moves the log start up to `offset`, which may not be above the high watermark. What lies below can not be read
+    /// any more, in either tier. Tells whether it moved. Kept over a restart once the log manager has written its
+    /// log start checkpoint.
+    pub fn increment_log_start_offset(&self, offset: Offset) -> Result<bool, LogError> {
+        let _writer = self.writer.lock();
+        self.check_open()?;
+        let log_start = self.log_start_offset();
+        let high_watermark = self.high_watermark();
+        if offset > high_watermark {
+            return Err(LogError::OutOfRange {
+                offset,
+                log_start,
+                log_end: high_watermark,
+            });
+        }
+        if offset <= log_start {
+            return Ok(false);
+        }
+        self.log_start.store(offset, Ordering::Release);
+        self.epochs.lock().truncate_from_start(offset);
+        let mut producers = self.producers.lock();
+        producers.on_log_start(offset);
+        self.note_first_unstable(&producers);
+        Ok(true)
+    }
+
+    /// Drops the local segments that end at or below `offset`, never the active one, and tells what went. Of a log that
+    /// is not tiered the log start moves along; of a tiered one the caller answers for `offset` being uploaded (I4).
+    pub fn delete_local_segments_below(&self, offset: Offset) -> Result<DeletedSegments, LogError> {
+        let _writer = self.writer.lock();
+        self.check_open()?;
+        let removed = self.segments.remove_below(offset);
+        if removed.is_empty() {
+            return Ok(self.deleted_nothing());
+        }
+        let mut deleted = DeletedSegments::default();
+        for segment in &removed {
+            deleted.segments += 1;
+            deleted.bytes += segment.size();
+            self.rename_files(segment)?;
+        }
+        let local_start = self.segments.first_base_offset();
+        if !self.config().remote_storage_enable {
+            self.log_start.fetch_max(local_start, Ordering::AcqRel);
+            self.epochs.lock().truncate_from_start(self.log_start_offset());
+        }
+        self.snapshots.lock().delete_below(local_start)?;
+        deleted.local_log_start_offset = self.local_log_start_offset();
+        tracing::info!(
+            partition = %self.tp,
+            segments = deleted.segments,
+            bytes = deleted.bytes,
+            local_start,
+            "deleted local segments"
+        );
+        Ok(deleted)
+    }
+
+    fn deleted_nothing(&self) -> DeletedSegments {
+        DeletedSegments {
+            local_log_start_offset: self.local_log_start_offset(),
+            ..DeletedSegments::default()
+        }
+    }
+
+    fn rename_files(&self, segment: &LogSegment) -> Result<(), StorageError> {
+        segment.forget_files();
+        let mut deleted = self.deleted.lock();
+        for kind in SegmentFile::ALL {
+            if kind == SegmentFile::Snapshot {
+                continue;
+            }
+            let path = segment_path(&self.dir, segment.base_offset(), kind);
+            let mut renamed = path.clone().into_os_string();
+            renamed.push(DELETED_SUFFIX);
+            let renamed = PathBuf::from(renamed);
+            match std::fs::rename(&path, &renamed) {
+                Ok(()) => deleted.push(DeletedFile {
+                    path: renamed,
+                    since_ms: None,
+                }),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(StorageError::new("rename", path, e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a segment's files at once, without the delay: a truncated log must not find them again.
+    pub(super) fn remove_files_now(&self, segment: &LogSegment) -> Result<(), StorageError> {
+        segment.forget_files();
+        for kind in SegmentFile::ALL {
+            let path = segment_path(&self.dir, segment.base_offset(), kind);
+            match std::fs::remove_file(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(StorageError::new("remove", path, e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Unlinks deleted files whose delay is over, counted from the first call that saw them. Tells how many are gone.
+    pub fn purge(&self, now_ms: TimestampMs) -> usize {
+        let delay_ms = self.config().file_delete_delay_ms;
+        let due = {
+            let mut deleted = self.deleted.lock();
+            let (due, waiting) = std::mem::take(&mut *deleted)
+                .into_iter()
+                .map(|file| DeletedFile {
+                    since_ms: file.since_ms.or(Some(now_ms)),
+                    ..file
+                })
+                .partition::<Vec<_>, _>(|file| {
+                    file.since_ms
+                        .is_some_and(|since| now_ms.saturating_sub(since) >= delay_ms)
+                });
+            *deleted = waiting;
+            due
+        };
+        let mut gone = 0;
+        for file in due {
+            match std::fs::remove_file(&file.path).at("remove", &file.path) {
+                Ok(()) => gone += 1,
+                Err(e) if e.is_not_found() => {}
+                // The next start removes it.
+                Err(error) => tracing::warn!(%error, "a deleted file stays"),
+            }
+        }
+        gone
+    }
+}
