@@ -110,7 +110,7 @@ impl TransactionIndex {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(index),
             Err(e) => return Err(StateFileError::io(&index.path)(e)),
         }
-        if index.len % ABORTED_TXN_LEN as u64 != 0 {
+        if !index.len.is_multiple_of(ABORTED_TXN_LEN as u64) {
             let reason = format!(
                 "its length {} is no multiple of {ABORTED_TXN_LEN}",
                 index.len

@@ -17,6 +17,9 @@ mod snappy;
 mod validate;
 pub mod varint;
 
+#[cfg(test)]
+mod tests;
+
 pub use attributes::{Attributes, TimestampType};
 pub use batch::{Batch, BatchIter, batches_of, split_batches};
 pub use batch_header::{

@@ -206,6 +206,8 @@ fn sole_batch(records: Bytes, rules: &ProduceRules) -> Result<Batch, ProduceErro
     }
     let total = records.len();
     let batch = Batch::parse(records).map_err(|e| match e {
+        // Like Kafka, which sees no batch at all before its last byte.
+        BatchError::Truncated { .. } => invalid(e.to_string()),
         BatchError::Magic(0 | 1) => invalid(format!(
             "{e}: Produce requests may only hold record batches with magic 2"
         )),
@@ -384,3 +386,6 @@ fn check_records(
         }
     })
 }
+
+#[cfg(test)]
+mod tests;
