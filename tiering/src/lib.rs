@@ -3,18 +3,25 @@
 //! [`Tier`](tier::Tier) is what a broker holds; it starts the work and hands out one
 //! [`RemotePartition`](remote_partition::RemotePartition) per partition that the broker leads.
 
+pub mod bucket_reader;
 pub mod cache;
 pub mod config;
 pub mod fence;
+pub mod format;
 pub mod health;
+pub mod id_source;
+pub mod manifest;
 pub mod metrics;
 pub mod reader;
 pub mod remote_partition;
 mod single_flight;
+pub mod store;
 pub mod tier;
 pub mod uploader;
 
+pub use bucket_reader::BucketReader;
 pub use config::TierConfig;
 pub use fence::Fence;
+pub use id_source::IdSource;
 pub use remote_partition::{LeaderPartition, RemotePartition, RemoteRead, RemoteReadError};
 pub use tier::{Tier, TierError};

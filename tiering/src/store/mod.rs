@@ -1,0 +1,24 @@
+//! Object stores: one wrapper over a local folder and S3-compatible stores, with conditional writes.
+//!
+//! - [`RemoteStore`] is what everything else holds. It counts requests, maps errors by cause and adds the URL's prefix.
+//! - [`FolderStore`] is a local folder with a real compare-and-swap and fsync.
+//! - The S3 side is `object_store`'s client with credentials from aws-config's chain, loaded on first use.
+//!
+//! Always holds: opening a store touches neither disk nor network, so that a store that is away never prevents a start.
+//! Nothing here retries a conditional write by itself beyond what the HTTP client does; the caller's nonces decide.
+
+mod error;
+mod folder_store;
+mod metrics;
+mod probe;
+mod remote_store;
+mod s3;
+mod s3_credentials;
+mod url;
+
+pub use error::StoreError;
+pub use folder_store::FolderStore;
+pub use metrics::{Purpose, RequestClass, StoreMetrics};
+pub use remote_store::{ObjectInfo, RemoteStore, Version};
+pub use s3::{S3Options, install_tls_provider};
+pub use url::StoreUrl;

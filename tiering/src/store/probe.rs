@@ -1,0 +1,66 @@
+//! Proves that a store honours If-None-Match and If-Match before anything relies on it.
+//!
+//! Some S3 servers ignore the headers and overwrite: two leaders would then both believe that they committed.
+
+use bytes::Bytes;
+
+use super::{Purpose, RemoteStore, StoreError};
+use crate::id_source::IdSource;
+
+impl RemoteStore {
+    /// Writes, contends for and deletes one small object. `Ok` when conditional writes work, else
+    /// [`StoreError::NotSupported`] names the defect; other errors say nothing about the store's abilities.
+    pub async fn probe_conditional_writes(
+        &self,
+        cluster_id: &str,
+        ids: &IdSource,
+    ) -> Result<(), StoreError> {
+        let store = self.with_purpose(Purpose::Probe);
+        let key = format!("meta/{cluster_id}/probe/{:016x}", ids.random());
+        let outcome = store.probe_at(&key).await;
+        let deleted = store.delete(&key).await;
+        outcome.and(deleted)
+    }
+
+    async fn probe_at(&self, key: &str) -> Result<(), StoreError> {
+        let defect = |what: &str| {
+            Err(StoreError::NotSupported {
+                what: format!(
+                    "{what}; a store with working conditional writes is needed (S3, MinIO, a local folder)"
+                ),
+            })
+        };
+        let first = self.put_if_absent(key, Bytes::from_static(b"1")).await?;
+        match self.put_if_absent(key, Bytes::from_static(b"2")).await {
+            Err(StoreError::Precondition { .. }) => {}
+            Ok(_) => return defect("it ignores If-None-Match and overwrites existing objects"),
+            Err(e) => return Err(e),
+        }
+        let second = match self
+            .put_if_match(key, Bytes::from_static(b"3"), &first)
+            .await
+        {
+            Ok(version) => version,
+            Err(StoreError::Precondition { .. }) => {
+                return defect("it refuses If-Match with the current ETag");
+            }
+            Err(e) => return Err(e),
+        };
+        match self
+            .put_if_match(key, Bytes::from_static(b"4"), &first)
+            .await
+        {
+            Err(StoreError::Precondition { .. }) => {}
+            Ok(_) => return defect("it ignores If-Match and overwrites newer objects"),
+            Err(e) => return Err(e),
+        }
+        let (bytes, version) = self.get(key).await?;
+        if &bytes[..] != b"3" {
+            return defect("it does not read back what was written last");
+        }
+        if version != second {
+            return defect("the ETag of a write differs from the ETag of the read after it");
+        }
+        Ok(())
+    }
+}
