@@ -180,7 +180,7 @@ impl Api {
     /// The version that the codecs know this version's bytes by.
     ///
     /// ListOffsets 11 only allows one more timestamp; the codecs stop at 10, which has the same fields.
-    pub(crate) const fn codec_version(self, version: i16) -> i16 {
+    pub const fn codec_version(self, version: i16) -> i16 {
         match (self, version) {
             (Api::ListOffsets, 11) => 10,
             _ => version,
