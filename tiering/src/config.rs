@@ -172,15 +172,6 @@ static BROKER_CONFIGS: &[ConfigDef] = &[
         "How many bytes per second are uploaded at most.",
     ),
     def(
-        "remote.log.segment.bytes",
-        ConfigKind::Long {
-            min: 64 << 10,
-            max: 2 << 30,
-        },
-        Some("1073741824"),
-        "How many log bytes one object holds at most.",
-    ),
-    def(
         "remote.log.reader.threads",
         ConfigKind::Int { min: 1, max: 1024 },
         Some("10"),
@@ -222,8 +213,8 @@ static BROKER_CONFIGS: &[ConfigDef] = &[
     def(
         "remote.log.stall.ms",
         POSITIVE_LONG,
-        Some("120000"),
-        "How long one request to the object store may take before it counts as failed and is tried again.",
+        Some("30000"),
+        "How long a transfer may make no progress before it is given up and tried again.",
     ),
     ignored(
         "remote.log.storage.manager.class.name",
@@ -356,7 +347,6 @@ pub struct TierConfig {
     pub copiers_max: usize,
     pub deleters_max: usize,
     pub copy_bytes_per_second_max: u64,
-    pub segment_bytes_max: u64,
     pub readers_max: usize,
     pub reads_pending_max: usize,
     pub fetch_wait_ms_max: i64,
@@ -407,7 +397,6 @@ impl TierConfig {
             deleters_max: table.size("remote.log.manager.expiration.thread.pool.size")?,
             copy_bytes_per_second_max: table
                 .count("remote.log.manager.copy.max.bytes.per.second")?,
-            segment_bytes_max: table.count("remote.log.segment.bytes")?,
             readers_max: table.size("remote.log.reader.threads")?,
             reads_pending_max: table.size("remote.log.reader.max.pending.tasks")?,
             fetch_wait_ms_max: table.long("remote.fetch.max.wait.ms")?,

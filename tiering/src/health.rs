@@ -58,6 +58,8 @@ pub struct UploadStatus {
     pub state: CopyState,
     pub lag_bytes: u64,
     pub lag_segments: u64,
+    /// What the manifest names.
+    pub remote_bytes: u64,
     /// Failures in a row.
     pub failures: u32,
     pub last_error: Option<String>,

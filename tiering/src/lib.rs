@@ -5,17 +5,23 @@
 
 pub mod bucket_reader;
 pub mod cache;
+pub mod clock;
+mod collector;
 pub mod config;
+mod core;
 pub mod fence;
 pub mod format;
+mod garbage;
 pub mod health;
 pub mod id_source;
 pub mod manifest;
 pub mod metrics;
 pub mod reader;
 pub mod remote_partition;
+pub mod retention;
 mod single_flight;
 pub mod store;
+mod supervise;
 pub mod tier;
 pub mod uploader;
 

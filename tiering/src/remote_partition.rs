@@ -1,6 +1,11 @@
-//! One partition's remote side, as the leader sees it.
+//! One partition's remote side, as its leader sees it: reads below the local start, and where the remote log begins and
+//! ends. What uploads and expires it is its task, in the uploader.
+//!
+//! OutOfRange is said only of offsets outside of the whole log: what the manifest lacks although the log has it is trouble
+//! in the tier, and consumers must not reset on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use strandline_log::txn_index::AbortedTxn;
@@ -8,8 +13,18 @@ use strandline_log::{
     FileSlice, LeaderEpoch, Log, Offset, TimestampMs, TimestampOffset, TopicId, TopicPartition,
 };
 
+use crate::cache::FetchError;
+use crate::core::Core;
 use crate::fence::Fence;
+use crate::format::PartitionKey;
 use crate::health::UploadStatus;
+use crate::manifest::{Lookup, Manifest, ManifestEntry, ManifestStore, ManifestStoreError};
+use crate::reader::{ChunkPlace, ReadAhead, SegmentRead, SegmentRef};
+
+/// Gaps and entries without batches that one read steps over.
+const STEPS_MAX: usize = 256;
+/// Entries that are looked at together.
+const ENTRIES_AT_A_TIME: usize = 64;
 
 /// What a broker hands over when it begins to lead a partition.
 #[derive(Clone)]
@@ -57,13 +72,61 @@ impl RemoteReadError {
     }
 }
 
-/// The remote log of a partition that this broker leads. Cheap to share; outlives its resignation for those who hold it.
+impl From<FetchError> for RemoteReadError {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NotFound => Self::Corrupt("an object is missing in the store".into()),
+            FetchError::Unavailable(why) => Self::Unavailable(why),
+            FetchError::Corrupt(why) => Self::Corrupt(why),
+        }
+    }
+}
+
+impl From<ManifestStoreError> for RemoteReadError {
+    fn from(error: ManifestStoreError) -> Self {
+        match error {
+            ManifestStoreError::Damaged { .. } => Self::Corrupt(error.to_string().into()),
+            error => Self::Unavailable(error.to_string().into()),
+        }
+    }
+}
+
+/// The remote log of a partition that this broker leads. Outlives its resignation for those who hold it.
 pub struct RemotePartition {
-    leader: LeaderPartition,
-    status: Mutex<UploadStatus>,
+    pub(crate) core: Arc<Core>,
+    pub(crate) leader: LeaderPartition,
+    pub(crate) key: PartitionKey,
+    pub(crate) manifests: Arc<ManifestStore>,
+    pub(crate) status: Mutex<UploadStatus>,
+    /// Resigned, replaced or deleted: nothing is uploaded or removed any more.
+    pub(crate) gone: AtomicBool,
+    ahead: Mutex<ReadAhead>,
 }
 
 impl RemotePartition {
+    pub(crate) fn new(core: Arc<Core>, leader: LeaderPartition) -> Self {
+        let key = PartitionKey::new(
+            core.cluster_id.clone(),
+            leader.topic_id,
+            leader.tp.partition,
+        );
+        let manifests = ManifestStore::new(
+            &core.store,
+            key.clone(),
+            core.ids.clone(),
+            core.pages.clone(),
+        );
+        Self {
+            core,
+            leader,
+            key,
+            manifests: Arc::new(manifests),
+            status: Mutex::default(),
+            gone: AtomicBool::new(false),
+            ahead: Mutex::default(),
+        }
+    }
+
     pub fn topic_partition(&self) -> &TopicPartition {
         &self.leader.tp
     }
@@ -76,24 +139,135 @@ impl RemotePartition {
         self.leader.fence
     }
 
+    pub fn log(&self) -> &Arc<Log> {
+        &self.leader.log
+    }
+
     pub fn status(&self) -> UploadStatus {
         self.status.lock().clone()
     }
 
-    /// Everything below is in the object store. `None`: nothing is, or the manifest was not read yet.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// The manifest as it was seen last, unless the topic is deleted.
+    pub fn manifest(&self) -> Option<Arc<Manifest>> {
+        self.manifests.cached().filter(|m| !m.is_deleted())
+    }
+
+    /// The end of what is in the object store. `None`: nothing is, or the manifest was not read yet.
     pub fn uploaded_end(&self) -> Option<Offset> {
-        todo!()
+        self.manifest()
+            .filter(|m| m.entry_count() > 0)
+            .map(|m| m.end_offset())
     }
 
     /// Where the remote log starts. `None` as for [`uploaded_end`](Self::uploaded_end).
     pub fn remote_start(&self) -> Option<Offset> {
-        todo!()
+        self.manifest()
+            .filter(|m| m.entry_count() > 0)
+            .map(|m| m.start_offset())
     }
 
     /// Reads from the batch that holds `from`, about `max_bytes`, at least one batch.
-    pub async fn read(&self, from: Offset, max_bytes: usize) -> Result<RemoteRead, RemoteReadError> {
-        let _ = (from, max_bytes);
-        todo!()
+    pub async fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+    ) -> Result<RemoteRead, RemoteReadError> {
+        let topic = [&*self.leader.tp.topic];
+        let metrics = &self.core.metrics;
+        metrics
+            .remote_fetch_requests
+            .with_label_values(&topic)
+            .inc();
+        let mut read = self.read_once(from, max_bytes).await;
+        if matches!(read, Err(ReadFailure::Missing)) {
+            // Retention may have removed it since we saw the root.
+            self.manifests.forget();
+            read = self.read_once(from, max_bytes).await;
+        }
+        match read {
+            Ok(read) => {
+                metrics
+                    .remote_fetch_bytes
+                    .with_label_values(&topic)
+                    .inc_by(read.bytes as u64);
+                Ok(read)
+            }
+            Err(failure) => {
+                let error = failure.into_error();
+                if !matches!(error, RemoteReadError::OutOfRange { .. }) {
+                    metrics.remote_fetch_errors.with_label_values(&topic).inc();
+                }
+                if let RemoteReadError::Corrupt(why) = &error {
+                    tracing::error!(partition = %self.leader.tp, offset = from, why = %why, "the remote log is damaged");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn read_once(&self, from: Offset, max_bytes: usize) -> Result<RemoteRead, ReadFailure> {
+        let manifest = self.current(from).await?;
+        let mut offset = from;
+        for _ in 0..STEPS_MAX {
+            let entry = match self.manifests.entry_for(&manifest, offset).await? {
+                Lookup::Entry(entry) => entry,
+                Lookup::Gap(gap) => {
+                    offset = gap.end;
+                    continue;
+                }
+                Lookup::BelowStart { .. } | Lookup::AtEnd { .. } => {
+                    return Err(self.not_there(offset, Some(&manifest)).into());
+                }
+            };
+            let segment = SegmentRef::of(&entry, &self.key);
+            let read = self.core.reader.read(&segment, offset, max_bytes).await?;
+            let Some(read) = read else {
+                offset = entry.end;
+                continue;
+            };
+            let aborted = self
+                .aborted(&entry, &segment, offset, read.end_bound)
+                .await?;
+            self.read_ahead(&manifest, &segment, &read).await;
+            return Ok(RemoteRead {
+                bytes: read.slices.iter().map(|slice| slice.len).sum(),
+                slices: read.slices,
+                first_offset: offset,
+                end_bound: read.end_bound,
+                aborted,
+            });
+        }
+        Err(RemoteReadError::Unavailable("too many gaps in a row".into()).into())
+    }
+
+    async fn aborted(
+        &self,
+        entry: &ManifestEntry,
+        segment: &SegmentRef,
+        from: Offset,
+        to: Offset,
+    ) -> Result<Vec<AbortedTxn>, FetchError> {
+        if !entry.has_aborted {
+            return Ok(Vec::new());
+        }
+        let tail = self.core.reader.tail(segment).await?;
+        let mut aborted: Vec<_> = tail
+            .indexes
+            .aborted_in(from, to)
+            .iter()
+            .map(|txn| AbortedTxn {
+                producer_id: txn.producer_id,
+                first_offset: txn.first_offset,
+                last_offset: txn.last_offset,
+                last_stable_offset: txn.last_stable_offset,
+            })
+            .collect();
+        aborted.sort_by_key(|txn| txn.first_offset);
+        Ok(aborted)
     }
 
     /// The first record at or after `timestamp`, by the order of offsets, if the remote log has one.
@@ -101,8 +275,37 @@ impl RemotePartition {
         &self,
         timestamp: TimestampMs,
     ) -> Result<Option<TimestampOffset>, RemoteReadError> {
-        let _ = timestamp;
-        todo!()
+        let manifest = match self.manifests.current().await {
+            Ok(manifest) => manifest,
+            Err(ManifestStoreError::Absent) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let log_start = manifest.start_offset().max(self.log().log_start_offset());
+        let first = self
+            .manifests
+            .entry_for_timestamp(&manifest, timestamp)
+            .await?;
+        let mut next = first.map(|entry| entry.start);
+        while let Some(from) = next.take() {
+            let entries = self
+                .manifests
+                .entries_from(&manifest, from, ENTRIES_AT_A_TIME)
+                .await?;
+            next = entries.last().map(|entry| entry.end);
+            for entry in entries.iter().filter(|e| e.max_timestamp >= timestamp) {
+                let segment = SegmentRef::of(entry, &self.key);
+                let begin = entry.start.max(log_start);
+                let found = self
+                    .core
+                    .reader
+                    .find_timestamp(&segment, begin, timestamp)
+                    .await?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The largest epoch at or below `epoch` and the offset where it ends, as OffsetForLeaderEpoch wants it, as far as
@@ -111,8 +314,11 @@ impl RemotePartition {
         &self,
         epoch: LeaderEpoch,
     ) -> Result<Option<(LeaderEpoch, Offset)>, RemoteReadError> {
-        let _ = epoch;
-        todo!()
+        match self.manifests.current().await {
+            Ok(manifest) => Ok(manifest.epoch_end_offset(epoch)),
+            Err(ManifestStoreError::Absent) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The epoch that the record at `offset` was written in.
@@ -120,12 +326,185 @@ impl RemotePartition {
         &self,
         offset: Offset,
     ) -> Result<Option<LeaderEpoch>, RemoteReadError> {
-        let _ = offset;
-        todo!()
+        match self.manifests.current().await {
+            Ok(manifest) => Ok(manifest.epoch_for_offset(offset)),
+            Err(ManifestStoreError::Absent) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The log start has moved (DeleteRecords): the manifest follows in the background.
     pub fn advance_log_start(&self, offset: Offset) {
-        let _ = offset;
+        tracing::debug!(partition = %self.leader.tp, offset, "the manifest follows the log start");
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        self.core.schedule.lock().wake(&self.leader.tp);
+        self.core.schedule_changed.notify_one();
+    }
+
+    async fn current(&self, offset: Offset) -> Result<Arc<Manifest>, RemoteReadError> {
+        match self.manifests.current().await {
+            Ok(manifest) if manifest.is_deleted() => Err(RemoteReadError::OutOfRange {
+                offset,
+                start: manifest.end_offset(),
+                end: manifest.end_offset(),
+            }),
+            Ok(manifest) => Ok(manifest),
+            Err(ManifestStoreError::Absent) => Err(self.not_there(offset, None)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn not_there(&self, offset: Offset, manifest: Option<&Manifest>) -> RemoteReadError {
+        let (start, end) = manifest.map_or((0, 0), |m| (m.start_offset(), m.end_offset()));
+        let log = self.log();
+        let in_log = log.log_start_offset() <= offset && offset < log.local_log_start_offset();
+        if in_log && offset >= end {
+            return RemoteReadError::Unavailable(
+                format!(
+                    "offset {offset} is in neither tier: the manifest ends at {end}, the local log starts at {}",
+                    log.local_log_start_offset()
+                )
+                .into(),
+            );
+        }
+        RemoteReadError::OutOfRange { offset, start, end }
+    }
+
+    /// Starts fetching what a sequential reader will ask for next.
+    async fn read_ahead(&self, manifest: &Arc<Manifest>, segment: &SegmentRef, read: &SegmentRead) {
+        let window_max = self.core.config.read_ahead_chunks_max;
+        let Some(tail) = self.core.reader.tails().cached(&segment.object) else {
+            return;
+        };
+        if window_max == 0 || read.positions.is_empty() {
+            return;
+        }
+        let chunk_bytes = self.core.reader.chunk_bytes_of(&tail);
+        let chunk = (read.positions.end - 1) / chunk_bytes;
+        let chunks = segment.log_bytes.div_ceil(chunk_bytes);
+        let place = |segment_start, chunk| ChunkPlace {
+            segment_start,
+            chunk,
+        };
+        let at = place(segment.start, chunk);
+        let next = if chunk + 1 < chunks {
+            place(segment.start, chunk + 1)
+        } else {
+            place(segment.end, 0)
+        };
+        let window = self.ahead.lock().window(at, next, window_max);
+        let within = (window as u64).min(chunks - chunk - 1);
+        for ahead in 1..=within {
+            let position = (chunk + ahead) * chunk_bytes;
+            if self.core.reader.read_ahead(segment, &tail, position) {
+                self.core.metrics.read_ahead_chunks.inc();
+            }
+        }
+        if window as u64 > within {
+            self.read_ahead_behind(manifest, segment.end, window as u64 - within);
+        }
+    }
+
+    /// Goes on in the segments behind `end`, whose indexes may have to be fetched first.
+    fn read_ahead_behind(&self, manifest: &Arc<Manifest>, end: Offset, window: u64) {
+        if end >= manifest.end_offset() {
+            return;
+        }
+        let Some(place) = self.core.boundary_read_ahead() else {
+            return;
+        };
+        let ahead = BehindBoundary {
+            core: Arc::clone(&self.core),
+            manifest: Arc::clone(manifest),
+            manifests: Arc::clone(&self.manifests),
+            key: self.key.clone(),
+        };
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = ahead.fetch(end, window).await {
+                tracing::debug!(%error, "reading ahead failed");
+            }
+        });
+    }
+}
+
+/// Reading ahead in the next segments, away from the reader who made it worth while.
+struct BehindBoundary {
+    core: Arc<Core>,
+    manifest: Arc<Manifest>,
+    manifests: Arc<ManifestStore>,
+    key: PartitionKey,
+}
+
+impl BehindBoundary {
+    async fn fetch(&self, from: Offset, mut chunks_left: u64) -> Result<(), RemoteReadError> {
+        let entries_max = chunks_left as usize;
+        let entries = self
+            .manifests
+            .entries_from(&self.manifest, from, entries_max)
+            .await?;
+        for entry in &entries {
+            let segment = SegmentRef::of(entry, &self.key);
+            let tail = self.core.reader.tail(&segment).await?;
+            let chunk_bytes = self.core.reader.chunk_bytes_of(&tail);
+            for chunk in 0..segment.log_bytes.div_ceil(chunk_bytes) {
+                if chunks_left == 0 || self.core.is_stopping() {
+                    return Ok(());
+                }
+                chunks_left -= 1;
+                if self
+                    .core
+                    .reader
+                    .read_ahead(&segment, &tail, chunk * chunk_bytes)
+                {
+                    self.core.metrics.read_ahead_chunks.inc();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why one attempt to read failed.
+enum ReadFailure {
+    /// An object is not in the store: the root may have changed.
+    Missing,
+    Error(RemoteReadError),
+}
+
+impl ReadFailure {
+    fn into_error(self) -> RemoteReadError {
+        match self {
+            Self::Missing => FetchError::NotFound.into(),
+            Self::Error(error) => error,
+        }
+    }
+}
+
+impl From<RemoteReadError> for ReadFailure {
+    fn from(error: RemoteReadError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<FetchError> for ReadFailure {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NotFound => Self::Missing,
+            error => Self::Error(error.into()),
+        }
+    }
+}
+
+impl From<ManifestStoreError> for ReadFailure {
+    fn from(error: ManifestStoreError) -> Self {
+        match error {
+            // A page of an older root may be gone.
+            ManifestStoreError::Store(crate::store::StoreError::NotFound { .. }) => Self::Missing,
+            error => Self::Error(error.into()),
+        }
     }
 }

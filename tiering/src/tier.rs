@@ -1,24 +1,61 @@
-//! The remote tier of one broker.
+//! The remote tier of one broker: what it leads, and the workers that upload, expire and remove.
+//!
+//! - The dispatcher hands partitions to at most remote.log.manager.copier.thread.pool.size tasks, fair over topics.
+//! - The collector removes what no manifest names any more, and deleted topics.
+//! - Both are supervised: one that dies is logged, counted and started again. A store that is away delays them and
+//!   remote reads, and nothing else.
+//! - A stop is a flag that is read between steps.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use strandline_log::{TopicId, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+use strandline_log::{TimestampMs, TopicId, TopicPartition};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 
+use crate::cache::{CacheMetrics, ChunkCache};
+use crate::clock::Clock;
+use crate::collector;
 use crate::config::TierConfig;
-use crate::health::TierHealth;
+use crate::core::Core;
+use crate::format::PartitionKey;
+use crate::garbage::{Removal, What};
+use crate::health::{PartitionHealth, TierHealth};
+use crate::id_source::IdSource;
+use crate::metrics::TierMetrics;
+use crate::reader::{SegmentReader, TailCache};
 use crate::remote_partition::{LeaderPartition, RemotePartition};
+use crate::store::{Purpose, RemoteStore, S3Options, StoreError, StoreMetrics, StoreUrl};
+use crate::supervise::supervise;
+use crate::uploader::{Next, Stay};
+
+/// A worker that waits looks at the time again at least this often.
+const IDLE_MS_MAX: i64 = 60_000;
+/// The rest of a partition whose task died.
+const DEAD_TASK_REST_MS: i64 = 30_000;
 
 /// Why a tier cannot be made: settings that can never work. A store that is away is no such reason.
 #[derive(Debug, thiserror::Error)]
 pub enum TierError {
-    #[error("{0}")]
-    Store(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
+struct Led {
+    partition: Arc<RemotePartition>,
+    stay: Stay,
+}
+
 pub struct Tier {
-    config: TierConfig,
+    core: Arc<Core>,
+    led: RwLock<HashMap<TopicPartition, Led>>,
+    copiers: Arc<Semaphore>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Tier {
@@ -29,49 +66,269 @@ impl Tier {
         registry: &prometheus::Registry,
         seed: [u8; 32],
     ) -> Result<Arc<Self>, TierError> {
-        let _ = (cluster_id, registry, seed);
-        Ok(Arc::new(Self { config }))
+        let url: StoreUrl = config.url.parse()?;
+        let s3 = S3Options {
+            endpoint: config.s3.endpoint.clone(),
+            region: config.s3.region.clone(),
+            path_style: config.s3.path_style,
+            access_key_id: config.s3.access_key_id.clone(),
+            secret_access_key: config.s3.secret_access_key.clone(),
+            read_timeout_ms: config.stall_ms as u64,
+            ..S3Options::default()
+        };
+        let store = RemoteStore::open(&url, &s3, StoreMetrics::register(registry)?)?;
+        Self::with_store(config, cluster_id, store, registry, seed, Clock::system())
+    }
+
+    /// With a store and a clock of the caller's: tests and simulations.
+    pub fn with_store(
+        config: TierConfig,
+        cluster_id: &str,
+        store: RemoteStore,
+        registry: &prometheus::Registry,
+        seed: [u8; 32],
+        clock: Clock,
+    ) -> Result<Arc<Self>, TierError> {
+        let metrics = TierMetrics::new(registry)?;
+        let chunks = Arc::new(ChunkCache::new(
+            config.cache_dir.clone(),
+            config.cache_bytes_max,
+            CacheMetrics::from(&metrics),
+        ));
+        let reader = SegmentReader::new(
+            store.with_purpose(Purpose::Read),
+            chunks,
+            Arc::new(TailCache::new(config.index_cache_bytes_max)),
+            config.chunk_bytes,
+            config.readers_max,
+            config.reads_pending_max,
+        );
+        let copiers = Arc::new(Semaphore::new(config.copiers_max));
+        let core = Core::new(
+            config,
+            cluster_id.to_owned(),
+            store,
+            IdSource::from_seed(seed),
+            clock,
+            metrics,
+            reader,
+        );
+        Ok(Arc::new(Self {
+            core: Arc::new(core),
+            led: RwLock::default(),
+            copiers,
+            workers: Mutex::default(),
+        }))
     }
 
     pub fn config(&self) -> &TierConfig {
-        &self.config
+        &self.core.config
     }
 
-    /// Starts the workers on a runtime.
-    pub fn start(self: &Arc<Self>, runtime: tokio::runtime::Handle) {
-        let _ = runtime;
+    pub fn metrics(&self) -> &TierMetrics {
+        &self.core.metrics
     }
 
-    /// Stops between steps; what was begun is finished or left to a retry of the next start.
-    pub async fn shutdown(&self) {}
+    /// The object store, for tools in the same process.
+    pub fn store(&self) -> &RemoteStore {
+        &self.core.store
+    }
+
+    /// The chunk cache's folder is scanned and the workers start, on the runtime's threads.
+    pub fn start(self: &Arc<Self>, runtime: Handle) {
+        let _entered = runtime.enter();
+        let chunks = Arc::clone(self.core.reader.chunks());
+        tokio::task::spawn_blocking(move || match chunks.scan() {
+            Ok(found) => tracing::debug!(found, "the chunk cache was taken over"),
+            Err(error) => {
+                tracing::warn!(%error, dir = %chunks.dir().display(), "cannot read the chunk cache's folder");
+            }
+        });
+        let restarted = &self.core.metrics.workers_restarted;
+        let mut workers = self.workers.lock();
+        let tier = Arc::clone(self);
+        workers.push(supervise(
+            "dispatcher",
+            self.core.stop(),
+            restarted.clone(),
+            move || Arc::clone(&tier).dispatch(),
+        ));
+        let core = Arc::clone(&self.core);
+        workers.push(supervise(
+            "collector",
+            self.core.stop(),
+            restarted.clone(),
+            move || collector::run(Arc::clone(&core)),
+        ));
+    }
+
+    /// Stops between steps; what was begun is finished, the rest is left to the next start.
+    pub async fn shutdown(&self) {
+        self.core.stop.send_replace(true);
+        let workers = std::mem::take(&mut *self.workers.lock());
+        for worker in workers {
+            if let Err(error) = worker.await {
+                tracing::error!(%error, "a supervisor of the tier died");
+            }
+        }
+        // Tasks that were handed out hold permits.
+        let copiers = u32::try_from(self.core.config.copiers_max).unwrap_or(u32::MAX);
+        let _all = self.copiers.acquire_many(copiers).await;
+        self.core.reader.close().await;
+    }
 
     /// This broker leads the partition now. Replaces what an earlier epoch had. Does no IO.
     pub fn lead(&self, leader: LeaderPartition) -> Arc<RemotePartition> {
-        let _ = leader;
-        todo!()
+        let tp = leader.tp.clone();
+        let partition = Arc::new(RemotePartition::new(Arc::clone(&self.core), leader));
+        let mut led = self.led.write();
+        let stay = self.core.schedule.lock().add(&tp);
+        let replaced = led.insert(
+            tp,
+            Led {
+                partition: Arc::clone(&partition),
+                stay,
+            },
+        );
+        drop(led);
+        if let Some(old) = replaced {
+            old.partition.leave();
+        }
+        self.core.schedule_changed.notify_one();
+        partition
     }
 
     /// This broker no longer leads it.
     pub fn resign(&self, tp: &TopicPartition) {
-        let _ = tp;
+        let mut led = self.led.write();
+        self.core.schedule.lock().remove(tp);
+        let left = led.remove(tp);
+        drop(led);
+        if let Some(left) = left {
+            left.partition.leave();
+        }
     }
 
     pub fn partition(&self, tp: &TopicPartition) -> Option<Arc<RemotePartition>> {
-        let _ = tp;
-        todo!()
+        let led = self.led.read();
+        led.get(tp).map(|led| Arc::clone(&led.partition))
     }
 
-    /// A segment was sealed, flushed, or the high watermark passed its end: look at the partition soon.
+    /// A segment was sealed, or the high watermark passed the end of one: look at the partition soon.
     pub fn notify_sealed(&self, tp: &TopicPartition) {
-        let _ = tp;
+        self.core.schedule.lock().wake(tp);
+        self.core.schedule_changed.notify_one();
     }
 
-    /// The topic is gone: its remote log is hidden at once and its objects are removed in the background.
+    /// The topic is gone: its remote log is hidden as soon as the store answers, and its objects are removed in the
+    /// background after remote.log.delete.delay.ms.
     pub fn delete_topic(&self, topic: &str, topic_id: TopicId, partitions: i32) {
-        let _ = (topic, topic_id, partitions);
+        let name: Arc<str> = topic.into();
+        let now_ms = self.core.clock.now_ms();
+        for number in 0..partitions {
+            let tp = TopicPartition::new(Arc::clone(&name), number);
+            let is_ours = self
+                .partition(&tp)
+                .is_some_and(|led| led.topic_id() == topic_id);
+            if is_ours {
+                self.resign(&tp);
+            }
+            let partition = PartitionKey::new(self.core.cluster_id.clone(), topic_id, number);
+            let removal = Removal::new(&name, What::Tombstone { partition });
+            if !self.core.garbage.push(removal, now_ms) {
+                tracing::warn!(
+                    topic,
+                    partition = number,
+                    "too many removals wait; the deleted topic's objects stay behind"
+                );
+            }
+        }
     }
 
+    /// What an operator should know. Walks all partitions: for a report, not for a timer.
     pub fn health(&self) -> TierHealth {
-        todo!()
+        let led = self.led.read();
+        let mut health = TierHealth {
+            enabled: self.core.config.enabled,
+            partitions: led.len(),
+            store_error: self.core.store_error.lock().as_deref().map(str::to_owned),
+            workers_restarted: self.core.metrics.workers_restarted.get(),
+            ..TierHealth::default()
+        };
+        for partition in led.values().map(|led| &led.partition) {
+            let status = partition.status();
+            health.lag_bytes += status.lag_bytes;
+            health.lag_segments += status.lag_segments;
+            if status.state.is_trouble() {
+                health.troubled.push(PartitionHealth {
+                    tp: partition.topic_partition().clone(),
+                    uploaded_end: partition.uploaded_end(),
+                    status,
+                });
+            }
+        }
+        health.troubled.sort_by(|a, b| a.tp.cmp(&b.tp));
+        health
     }
+
+    /// Hands out turns until the stop.
+    async fn dispatch(self: Arc<Self>) {
+        let stop = self.core.stop();
+        while !stop.is_set() {
+            let permit = tokio::select! {
+                permit = Arc::clone(&self.copiers).acquire_owned() => permit,
+                () = stop.wait() => break,
+            };
+            let Ok(permit) = permit else { break };
+            let now_ms = self.core.clock.now_ms();
+            let (next, due_ms) = {
+                let mut schedule = self.core.schedule.lock();
+                (schedule.next(now_ms), schedule.next_due_ms())
+            };
+            let Some((tp, stay)) = next else {
+                drop(permit);
+                tokio::select! {
+                    () = self.core.schedule_changed.notified() => {}
+                    () = tokio::time::sleep(until(due_ms, now_ms)) => {}
+                    () = stop.wait() => {}
+                }
+                continue;
+            };
+            let tier = Arc::clone(&self);
+            tokio::spawn(async move {
+                let next = tier.turn(&tp, stay).await;
+                tier.core.schedule.lock().finished(&tp, stay, next);
+                drop(permit);
+                tier.core.schedule_changed.notify_one();
+            });
+        }
+    }
+
+    async fn turn(&self, tp: &TopicPartition, stay: Stay) -> Next {
+        let led = self
+            .led
+            .read()
+            .get(tp)
+            .map(|led| (Arc::clone(&led.partition), led.stay));
+        let now_ms = self.core.clock.now_ms();
+        let Some((partition, _)) = led.filter(|(_, current)| *current == stay) else {
+            return Next::At(now_ms.saturating_add(IDLE_MS_MAX));
+        };
+        match tokio::spawn(async move { partition.take_turn().await }).await {
+            Ok(next) => next,
+            Err(died) => {
+                self.core.metrics.workers_restarted.inc();
+                tracing::error!(partition = %tp, error = %died, "a partition's remote task died; it is started again");
+                Next::NotBefore(now_ms.saturating_add(DEAD_TASK_REST_MS))
+            }
+        }
+    }
+}
+
+/// How long to sleep for something that is due then.
+pub(crate) fn until(due_ms: Option<TimestampMs>, now_ms: TimestampMs) -> Duration {
+    let wait_ms = due_ms.map_or(IDLE_MS_MAX, |due_ms| {
+        due_ms.saturating_sub(now_ms).clamp(1, IDLE_MS_MAX)
+    });
+    Duration::from_millis(wait_ms as u64)
 }

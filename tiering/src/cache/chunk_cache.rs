@@ -21,7 +21,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::chunk_id::UNFINISHED_SUFFIX;
 use super::{ChunkId, TwoQueue};
@@ -32,6 +32,16 @@ use crate::single_flight::SingleFlight;
 const OPEN_FILES_MAX: usize = 256;
 /// Disk operations at a time: enough to fill an NVMe drive's queue, few enough to leave blocking threads to others.
 const DISK_OPERATIONS_MAX: usize = 4;
+
+/// A connection may damage what a store sent; twice in a row, and the object itself is to blame.
+const FETCHES_MAX: usize = 2;
+
+/// A chunk as the store sent it, with what it took to have it in memory.
+pub struct Fetched {
+    pub bytes: Bytes,
+    /// Given back once the bytes are on disk.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
 
 /// Why a chunk could not be had. Shared by all who waited for it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -166,8 +176,8 @@ impl ChunkCache {
     ) -> Result<Arc<File>, FetchError>
     where
         V: Fn(&[u8]) -> bool + Send + Sync + 'static,
-        F: FnOnce() -> R + Send + 'static,
-        R: Future<Output = Result<Bytes, FetchError>> + Send + 'static,
+        F: Fn() -> R + Send + 'static,
+        R: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let name: Arc<str> = id.file_name().into();
         if let Some(file) = self.open_file(&name) {
@@ -189,8 +199,8 @@ impl ChunkCache {
     pub fn prefetch<V, F, R>(self: &Arc<Self>, id: &ChunkId, verify: V, fetch: F)
     where
         V: Fn(&[u8]) -> bool + Send + Sync + 'static,
-        F: FnOnce() -> R + Send + 'static,
-        R: Future<Output = Result<Bytes, FetchError>> + Send + 'static,
+        F: Fn() -> R + Send + 'static,
+        R: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         if self.contains(id) {
             return;
@@ -224,8 +234,8 @@ impl ChunkCache {
     ) -> Result<Arc<File>, FetchError>
     where
         V: Fn(&[u8]) -> bool + Send + Sync + 'static,
-        F: FnOnce() -> R + Send + 'static,
-        R: Future<Output = Result<Bytes, FetchError>> + Send + 'static,
+        F: Fn() -> R + Send + 'static,
+        R: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let verify = Arc::new(verify);
         let verified = self.state.lock().held.get(&name).map(|held| held.verified);
@@ -240,32 +250,37 @@ impl ChunkCache {
             }
         }
         self.metrics.misses.inc();
-        let bytes = fetch().await?;
-        let cache = Arc::clone(&self);
-        self.on_disk(move || {
-            if bytes.len() != len as usize || !verify(&bytes) {
-                return Err(FetchError::Corrupt(
-                    format!("{name}: what the store sent fails its checksum").into(),
-                ));
+        for _ in 0..FETCHES_MAX {
+            let fetched = fetch().await?;
+            let (cache, name, verify) = (Arc::clone(&self), Arc::clone(&name), Arc::clone(&verify));
+            let stored = self
+                .on_disk(move || {
+                    let bytes = &fetched.bytes;
+                    if bytes.len() != len as usize || !verify(bytes) {
+                        tracing::warn!(chunk = %name, "what the store sent fails its checksum");
+                        return Ok(None);
+                    }
+                    cache.store(&name, bytes).map(Some).map_err(|error| {
+                        cache.metrics.errors.inc();
+                        tracing::warn!(%error, dir = %cache.dir.display(), "cannot write a chunk to the cache");
+                        FetchError::unavailable(format_args!("the chunk cache: {error}"))
+                    })
+                })
+                .await??;
+            if let Some(file) = stored {
+                return Ok(file);
             }
-            cache.store(&name, &bytes).map_err(|error| {
-                cache.metrics.errors.inc();
-                tracing::warn!(%error, dir = %cache.dir.display(), "cannot write a chunk to the cache");
-                FetchError::unavailable(format_args!("the chunk cache: {error}"))
-            })
-        })
-        .await?
+        }
+        Err(FetchError::Corrupt(
+            format!("{name}: what the store sends fails its checksum").into(),
+        ))
     }
 
     async fn on_disk<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, FetchError> {
-        let _permit = self
-            .disk
-            .acquire()
-            .await
-            .map_err(FetchError::unavailable)?;
+        let _permit = self.disk.acquire().await.map_err(FetchError::unavailable)?;
         tokio::task::spawn_blocking(work)
             .await
             .map_err(FetchError::unavailable)
@@ -376,13 +391,7 @@ impl ChunkCache {
     }
 
     /// Counts a chunk in; returns those that must be unlinked for it.
-    fn admit(
-        &self,
-        name: &Arc<str>,
-        len: u32,
-        verified: bool,
-        file: Weak<File>,
-    ) -> Vec<Arc<str>> {
+    fn admit(&self, name: &Arc<str>, len: u32, verified: bool, file: Weak<File>) -> Vec<Arc<str>> {
         let mut state = self.state.lock();
         let evicted = state.order.insert(Arc::clone(name), u64::from(len));
         for gone in &evicted {

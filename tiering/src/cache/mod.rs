@@ -6,6 +6,6 @@ mod chunk_cache;
 mod chunk_id;
 mod two_queue;
 
-pub use chunk_cache::{CacheMetrics, ChunkCache, FetchError};
+pub use chunk_cache::{CacheMetrics, ChunkCache, FetchError, Fetched};
 pub use chunk_id::ChunkId;
 pub use two_queue::TwoQueue;

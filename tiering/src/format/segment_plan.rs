@@ -15,6 +15,7 @@ use super::object_key::PartitionKey;
 use super::segment_index::{AbortedTxn, EpochEntry, IndexBuilder};
 use super::segment_object::{CHUNK_BYTES_DEFAULT, SegmentFooter, SegmentTail};
 use crate::fence::Fence;
+use crate::manifest::{ManifestEntry, ObjectRef};
 
 /// A batch's CRC covers what follows it: from the attributes on.
 const CRC_COVERS_FROM: usize = 21;
@@ -147,8 +148,26 @@ impl SegmentObjectPlan {
         self.footer_crc
     }
 
+    /// What the manifest will say of it. `counter` is the manifest's generation when the upload began; together with
+    /// `random` it makes the object's name.
+    pub fn entry(&self, counter: u64, random: u64) -> ManifestEntry {
+        let footer = self.footer();
+        ManifestEntry {
+            start: footer.start,
+            end: footer.end,
+            object: ObjectRef::Segment { counter, random },
+            bytes: self.object_bytes(),
+            log_bytes: footer.log_bytes,
+            max_timestamp: footer.max_timestamp,
+            has_aborted: !self.tail.indexes.aborted_txns.is_empty(),
+            damaged: false,
+            fence: footer.fence,
+            footer_crc: self.footer_crc,
+        }
+    }
+
     /// The object's bytes in order, a chunk at a time, checked against the plan.
-    pub fn body(&self) -> impl Iterator<Item = Result<Bytes, PlanError>> + Send + 'static {
+    pub fn body(&self) -> impl Iterator<Item = Result<Bytes, PlanError>> + Send + use<> {
         let footer = self.tail.footer.clone();
         let tail = self.tail_bytes.clone();
         let chunks = Chunks::new(&self.slices, footer.chunk_bytes as usize);

@@ -1,5 +1,13 @@
 //! From sealed local segments to objects that a manifest names.
+//!
+//! [`Schedule`] says whose turn it is, [`copy_plan`] what a partition uploads next, [`segment_upload`] makes one object,
+//! and `partition_task` is all that is done in one turn.
 
+pub mod copy_plan;
+mod copy_quota;
+mod partition_task;
 mod schedule;
+pub mod segment_upload;
 
+pub use copy_quota::CopyQuota;
 pub use schedule::{Next, Schedule, Stay, backoff_ms};

@@ -24,6 +24,13 @@ fn content(n: u64) -> Bytes {
     Bytes::from(vec![n as u8; LEN as usize])
 }
 
+fn fetched(bytes: Bytes) -> Fetched {
+    Fetched {
+        bytes,
+        permit: None,
+    }
+}
+
 /// Reads chunk `n` and says how many fetches that took.
 async fn read(cache: &Arc<ChunkCache>, n: u64) -> usize {
     let fetches = Arc::new(AtomicUsize::new(0));
@@ -32,9 +39,9 @@ async fn read(cache: &Arc<ChunkCache>, n: u64) -> usize {
         .get(
             &id(n),
             move |bytes| bytes == &content(n)[..],
-            move || async move {
+            move || {
                 counted.fetch_add(1, Ordering::SeqCst);
-                Ok(content(n))
+                async move { Ok(fetched(content(n))) }
             },
         )
         .await
@@ -134,11 +141,15 @@ async fn what_fails_its_checksum_is_neither_served_nor_kept() {
     let dir = tempfile::tempdir().expect("dir");
     let cache = cache(dir.path(), 10_000);
     let refused = cache
-        .get(&id(1), |_| false, || async { Ok(content(1)) })
+        .get(&id(1), |_| false, || async { Ok(fetched(content(1))) })
         .await;
     assert!(matches!(refused, Err(FetchError::Corrupt(_))));
     let short = cache
-        .get(&id(1), |_| true, || async { Ok(content(1).slice(1..)) })
+        .get(
+            &id(1),
+            |_| true,
+            || async { Ok(fetched(content(1).slice(1..))) },
+        )
         .await;
     assert!(matches!(short, Err(FetchError::Corrupt(_))));
     assert_eq!(cache.bytes(), 0);

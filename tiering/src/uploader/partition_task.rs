@@ -1,0 +1,522 @@
+//! What is done for one partition when it has its turn: one round of
+//!
+//! 1. make the manifest and the log agree on the log start,
+//! 2. upload at most one range and name it in the manifest,
+//! 3. move the log start as total retention says: first in the manifest, then in the log,
+//! 4. forget entries below the log start and queue their objects for removal,
+//! 5. drop local segments that local retention gives up and the manifest holds (I4).
+//!
+//! Each step leaves a state that the next round of any leader can go on from. The stop flag is read between steps.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use strandline_log::{LogError, Offset, TierView};
+
+use super::copy_plan::{self, CopyPlan, LogOffsets};
+use super::schedule::{Next, backoff_ms};
+use super::segment_upload::{self, PlannedUpload, UploadError};
+use crate::bucket_reader::BucketError;
+use crate::core::ProbeError;
+use crate::format::object_key::SegmentName;
+use crate::garbage::{Removal, What};
+use crate::health::CopyState;
+use crate::manifest::{
+    Edit, Manifest, ManifestEntry, ManifestError, ManifestStoreError, ObjectRef,
+};
+use crate::remote_partition::RemotePartition;
+use crate::retention::{self, RemoteSegment, TotalRetention};
+use crate::store::Purpose;
+
+/// Entries that one round looks at for retention, or forgets with one edit.
+const ENTRIES_PER_ROUND: usize = 256;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TaskError {
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error(transparent)]
+    Marker(#[from] BucketError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestStoreError),
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("a blocking task died: {0}")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+/// How a round ended.
+struct Round {
+    state: CopyState,
+    /// There is more to do at once.
+    more: bool,
+}
+
+/// What became of the upload step.
+enum Copied {
+    One(Arc<Manifest>),
+    Nothing(CopyState),
+}
+
+impl RemotePartition {
+    /// One turn. Never panics for what the world does; says when the next turn should be.
+    pub(crate) async fn take_turn(&self) -> Next {
+        let interval_ms = self.core.config.task_interval_ms;
+        let outcome = self.round().await;
+        let now_ms = self.core.clock.now_ms();
+        let mut status = self.status.lock();
+        match outcome {
+            Ok(round) => {
+                if round.state.is_trouble() && status.state != round.state {
+                    tracing::warn!(partition = %self.leader.tp, state = round.state.as_str(), "the upload is stuck");
+                }
+                status.settled(round.state, now_ms);
+                if round.more {
+                    Next::Now
+                } else {
+                    Next::At(now_ms.saturating_add(interval_ms))
+                }
+            }
+            Err(TaskError::Manifest(error)) if error.is_fenced() => {
+                if status.state != CopyState::Fenced {
+                    tracing::warn!(partition = %self.leader.tp, %error, "a newer leader uploads this partition");
+                }
+                status.settled(CopyState::Fenced, now_ms);
+                status.last_error = Some(error.to_string());
+                Next::NotBefore(now_ms.saturating_add(interval_ms))
+            }
+            Err(error) => {
+                let topic = [&*self.leader.tp.topic];
+                self.core
+                    .metrics
+                    .remote_copy_errors
+                    .with_label_values(&topic)
+                    .inc();
+                status.failed(error.to_string(), now_ms);
+                let config = &self.core.config;
+                let wait_ms = backoff_ms(
+                    status.failures,
+                    config.retry_backoff_ms,
+                    config.retry_backoff_ms_max,
+                    config.retry_jitter,
+                    self.core.random_fraction(),
+                );
+                tracing::warn!(
+                    partition = %self.leader.tp, %error, failures = status.failures, retry_in_ms = wait_ms,
+                    "the remote log's task failed; it is tried again"
+                );
+                Next::NotBefore(now_ms.saturating_add(wait_ms))
+            }
+        }
+    }
+
+    fn must_end(&self) -> bool {
+        self.is_gone() || self.core.is_stopping()
+    }
+
+    async fn round(&self) -> Result<Round, TaskError> {
+        let done = |state| Round { state, more: false };
+        let config = self.log().config();
+        if !self.core.config.enabled || !config.remote_storage_enable {
+            self.show_lag(0, 0);
+            return Ok(done(CopyState::Disabled));
+        }
+        self.core.probe().await?;
+        let mut manifest = match self.manifests.cached() {
+            Some(manifest) => Some(manifest),
+            None => self.manifests.load().await?,
+        };
+        if manifest.as_ref().is_some_and(|m| m.is_deleted()) {
+            return Ok(done(CopyState::Deleted));
+        }
+        if let Some(known) = manifest {
+            manifest = Some(self.agree_on_log_start(known).await?);
+        }
+        if self.must_end() {
+            return Ok(done(CopyState::Pending));
+        }
+        let mut round = if config.remote_log_copy_disable {
+            done(CopyState::Disabled)
+        } else {
+            match self.copy_one(manifest.as_ref()).await? {
+                Copied::One(after) => {
+                    manifest = Some(after);
+                    Round {
+                        state: CopyState::Behind,
+                        more: true,
+                    }
+                }
+                Copied::Nothing(state) => done(state),
+            }
+        };
+        if self.must_end() {
+            return Ok(round);
+        }
+        if let Some(known) = manifest {
+            let known = self.retain_total(known).await?;
+            manifest = Some(self.forget_expired(known).await?);
+        }
+        if self.must_end() {
+            return Ok(round);
+        }
+        let uploaded_end = manifest.as_ref().map(|m| m.end_offset());
+        let lag = self.retain_local(uploaded_end).await?;
+        round.more &= !self.must_end();
+        self.show_lag(lag.bytes, lag.segments);
+        if let Some(manifest) = &manifest {
+            self.show_size(manifest.bytes_total());
+        }
+        Ok(round)
+    }
+
+    /// The larger log start holds in both, as far as the log has come.
+    async fn agree_on_log_start(
+        &self,
+        manifest: Arc<Manifest>,
+    ) -> Result<Arc<Manifest>, TaskError> {
+        let log = self.log();
+        let (ours, theirs) = (log.log_start_offset(), manifest.start_offset());
+        if theirs > ours && theirs <= log.high_watermark() {
+            self.increment_log_start(theirs).await?;
+        } else if ours > theirs {
+            return self.advance_manifest_start(ours).await;
+        }
+        Ok(manifest)
+    }
+
+    async fn advance_manifest_start(&self, offset: Offset) -> Result<Arc<Manifest>, TaskError> {
+        let edited = self.manifests.edit(self.leader.fence, |m| {
+            Ok(if m.start_offset() < offset {
+                vec![Edit::AdvanceLogStart { offset }]
+            } else {
+                Vec::new()
+            })
+        });
+        Ok(edited.await?)
+    }
+
+    async fn increment_log_start(&self, offset: Offset) -> Result<(), TaskError> {
+        let log = Arc::clone(self.log());
+        let moved =
+            tokio::task::spawn_blocking(move || log.increment_log_start_offset(offset)).await??;
+        if moved {
+            tracing::info!(partition = %self.leader.tp, log_start = offset, "the log start moved");
+        }
+        Ok(())
+    }
+
+    async fn copy_one(&self, manifest: Option<&Arc<Manifest>>) -> Result<Copied, TaskError> {
+        let log = self.log();
+        let end = manifest.map(|m| m.end_offset());
+        let (from, below) = match copy_plan::plan(end, &LogOffsets::of(log)) {
+            CopyPlan::Copy { from, below } => (from, below),
+            CopyPlan::CaughtUp => return Ok(Copied::Nothing(CopyState::CaughtUp)),
+            CopyPlan::AheadOfLog => return Ok(Copied::Nothing(CopyState::AheadOfLog)),
+            CopyPlan::GapBeforeLocal => return Ok(Copied::Nothing(CopyState::GapBeforeLocal)),
+            CopyPlan::FollowLogStart { log_start } => {
+                return Ok(Copied::One(self.advance_manifest_start(log_start).await?));
+            }
+        };
+        if log.active_segment_base_offset() <= from {
+            return Ok(Copied::Nothing(CopyState::CaughtUp));
+        }
+        let fence = self.leader.fence;
+        let now_ms = self.core.clock.now_ms();
+        let planned = segment_upload::plan(log, &self.key, fence, from, below, now_ms).await?;
+        let Some(planned) = planned else {
+            return Ok(Copied::Nothing(CopyState::CaughtUp));
+        };
+        if self.must_end() || !self.wait_for_quota(planned.plan.object_bytes()).await {
+            return Ok(Copied::Nothing(CopyState::Behind));
+        }
+        let tp = &self.leader.tp;
+        self.core
+            .ensure_marker(&tp.topic, self.leader.topic_id, tp.partition + 1)
+            .await?;
+        let manifest = match manifest {
+            Some(manifest) => Arc::clone(manifest),
+            None => self.manifests.claim(fence, from).await?,
+        };
+        self.upload(&manifest, from, planned).await.map(Copied::One)
+    }
+
+    /// Puts the object, then names it: from then on, and not before, it is a part of the log.
+    async fn upload(
+        &self,
+        manifest: &Manifest,
+        from: Offset,
+        planned: PlannedUpload,
+    ) -> Result<Arc<Manifest>, TaskError> {
+        let topic = [&*self.leader.tp.topic];
+        let metrics = &self.core.metrics;
+        let fence = self.leader.fence;
+        let name = SegmentName {
+            start: from,
+            epoch: fence.leader_epoch,
+            counter: manifest.generation,
+            random: self.core.ids.random(),
+        };
+        let PlannedUpload { range, plan } = planned;
+        let store = self.core.store.with_purpose(Purpose::Upload);
+        metrics.remote_copy_requests.with_label_values(&topic).inc();
+        segment_upload::put(&store, &self.key, &name, &plan).await?;
+        let entry = ManifestEntry {
+            start: from,
+            end: range.end,
+            object: ObjectRef::Segment {
+                counter: name.counter,
+                random: name.random,
+            },
+            bytes: plan.object_bytes(),
+            log_bytes: plan.footer().log_bytes,
+            max_timestamp: plan.footer().max_timestamp,
+            has_aborted: !plan.tail().indexes.aborted_txns.is_empty(),
+            damaged: false,
+            fence,
+            footer_crc: plan.footer_crc(),
+        };
+        let epochs: Vec<_> = plan
+            .tail()
+            .indexes
+            .leader_epochs
+            .iter()
+            .map(|entry| strandline_log::leader_epoch::EpochEntry {
+                epoch: entry.epoch,
+                start_offset: entry.start_offset,
+            })
+            .collect();
+        let append = Edit::Append { entry, epochs };
+        let edited = self
+            .manifests
+            .edit(fence, |_| Ok(vec![append.clone()]))
+            .await;
+        let after = edited.inspect_err(|error| self.drop_refused(error, &name))?;
+        metrics
+            .remote_copy_bytes
+            .with_label_values(&topic)
+            .inc_by(plan.footer().log_bytes);
+        tracing::info!(
+            partition = %self.leader.tp, start = from, end = range.end, bytes = plan.object_bytes(),
+            "uploaded a range of the log"
+        );
+        Ok(after)
+    }
+
+    /// An object whose edit was refused for good can be removed. After any other failure it counts as referenced.
+    fn drop_refused(&self, error: &ManifestStoreError, name: &SegmentName) {
+        let for_good = matches!(
+            error,
+            ManifestStoreError::Edit(
+                ManifestError::Fenced { .. }
+                    | ManifestError::NotAtEnd { .. }
+                    | ManifestError::Deleted
+                    | ManifestError::BelowFloor { .. }
+            )
+        );
+        if for_good {
+            self.remove_later(self.key.segment(name));
+        }
+        // Whatever was cached led to a refusal.
+        self.manifests.forget();
+    }
+
+    /// False when the tier stopped meanwhile.
+    async fn wait_for_quota(&self, bytes: u64) -> bool {
+        let now_ms = self.core.clock.now_ms();
+        let wait_ms = self.core.quota.lock().book(bytes, now_ms);
+        if wait_ms == 0 {
+            return true;
+        }
+        let wait = std::time::Duration::from_millis(wait_ms);
+        self.core.stop().sleep(wait).await && !self.is_gone()
+    }
+
+    async fn retain_total(&self, manifest: Arc<Manifest>) -> Result<Arc<Manifest>, TaskError> {
+        let limits = TotalRetention::of(&self.log().config());
+        if limits.is_unlimited() || manifest.entry_count() == 0 {
+            return Ok(manifest);
+        }
+        let entries = self
+            .manifests
+            .entries_from(&manifest, manifest.start_offset(), ENTRIES_PER_ROUND)
+            .await?;
+        let bytes_total = if limits.retention_bytes >= 0 {
+            let local = self.local_bytes_from(manifest.end_offset()).await?;
+            self.manifests.retained_bytes(&manifest).await? + local.bytes
+        } else {
+            0
+        };
+        let segments = entries.iter().map(|entry| RemoteSegment {
+            end: entry.end,
+            log_bytes: entry.bytes,
+            max_timestamp: entry.max_timestamp,
+        });
+        let now_ms = self.core.clock.now_ms();
+        let Some(log_start) = retention::plan(segments, bytes_total, &limits, now_ms) else {
+            return Ok(manifest);
+        };
+        let after = self.advance_manifest_start(log_start).await?;
+        if log_start <= self.log().high_watermark() {
+            self.increment_log_start(log_start).await?;
+        }
+        Ok(after)
+    }
+
+    /// The edit first: what is removed later is named by nobody.
+    async fn forget_expired(
+        &self,
+        mut manifest: Arc<Manifest>,
+    ) -> Result<Arc<Manifest>, TaskError> {
+        while !self.must_end() {
+            let oldest_is_live = manifest.pages.is_empty()
+                && manifest
+                    .entries
+                    .first()
+                    .is_none_or(|entry| entry.end > manifest.start_offset());
+            if oldest_is_live {
+                break;
+            }
+            let Some(expired) = self
+                .manifests
+                .plan_remove_expired(&manifest, ENTRIES_PER_ROUND)
+                .await?
+            else {
+                break;
+            };
+            let edit = expired.edit.clone();
+            let after = self
+                .manifests
+                .edit(self.leader.fence, |_| Ok(vec![edit.clone()]))
+                .await?;
+            for entry in &expired.entries {
+                if matches!(entry.object, ObjectRef::Segment { .. }) {
+                    self.remove_later(entry.key(&self.key));
+                }
+            }
+            let kept = |name| after.pages.iter().any(|page| page.name() == name);
+            for page in manifest.pages.iter().filter(|page| !kept(page.name())) {
+                self.remove_later(self.key.manifest_page(&page.name()));
+            }
+            manifest = after;
+        }
+        Ok(manifest)
+    }
+
+    fn remove_later(&self, key: String) {
+        let removal = Removal::new(&self.leader.tp.topic, What::Object { key: key.clone() });
+        let due_ms = self
+            .core
+            .clock
+            .now_ms()
+            .saturating_add(self.core.config.delete_delay_ms);
+        if !self.core.garbage.push(removal, due_ms) {
+            tracing::warn!(
+                key,
+                "too many objects wait for their removal; this one stays behind"
+            );
+        }
+    }
+
+    /// Drops what local retention gives up; returns what is sealed and not uploaded.
+    async fn retain_local(&self, uploaded_end: Option<Offset>) -> Result<LocalBytes, TaskError> {
+        let log = Arc::clone(self.log());
+        let now_ms = self.core.clock.now_ms();
+        let from = uploaded_end.unwrap_or(0);
+        let lag = tokio::task::spawn_blocking(move || {
+            let view = TierView { uploaded_end };
+            let plan = log.plan_retention(now_ms, &view);
+            if !plan.is_empty() {
+                log.apply_retention(&plan, now_ms)?;
+            }
+            sealed_bytes_from(&log, from)
+        });
+        Ok(lag.await??)
+    }
+
+    async fn local_bytes_from(&self, offset: Offset) -> Result<LocalBytes, TaskError> {
+        let log = Arc::clone(self.log());
+        let bytes = tokio::task::spawn_blocking(move || {
+            let active_base = log.active_segment_base_offset();
+            let sealed = sealed_bytes_from(&log, offset)?;
+            let active: u64 = log
+                .segment_metas()?
+                .iter()
+                .filter(|meta| meta.base_offset >= active_base.max(offset))
+                .map(|meta| meta.size_bytes)
+                .sum();
+            Ok::<_, LogError>(LocalBytes {
+                bytes: sealed.bytes + active,
+                ..sealed
+            })
+        });
+        Ok(bytes.await??)
+    }
+
+    fn show_lag(&self, bytes: u64, segments: u64) {
+        let topic = [&*self.leader.tp.topic];
+        let mut status = self.status.lock();
+        // A task that ends after the partition has left must not bring its share back.
+        let (bytes, segments) = if self.is_gone() {
+            (0, 0)
+        } else {
+            (bytes, segments)
+        };
+        let metrics = &self.core.metrics;
+        let moved = |before: u64, after: u64| after as i64 - before as i64;
+        metrics
+            .remote_copy_lag_bytes
+            .with_label_values(&topic)
+            .add(moved(status.lag_bytes, bytes));
+        metrics
+            .remote_copy_lag_segments
+            .with_label_values(&topic)
+            .add(moved(status.lag_segments, segments));
+        status.lag_bytes = bytes;
+        status.lag_segments = segments;
+    }
+
+    fn show_size(&self, bytes: u64) {
+        let topic = [&*self.leader.tp.topic];
+        let mut status = self.status.lock();
+        let bytes = if self.is_gone() { 0 } else { bytes };
+        self.core
+            .metrics
+            .remote_log_size_bytes
+            .with_label_values(&topic)
+            .add(bytes as i64 - status.remote_bytes as i64);
+        status.remote_bytes = bytes;
+    }
+
+    /// This broker no longer leads it: its tasks end between steps and its share of the gauges goes.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.show_lag(0, 0);
+        self.show_size(0);
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct LocalBytes {
+    bytes: u64,
+    segments: u64,
+}
+
+/// The sealed segments that reach beyond an offset. A segment that holds it counts with the share of its offsets.
+fn sealed_bytes_from(log: &strandline_log::Log, offset: Offset) -> Result<LocalBytes, LogError> {
+    let metas = log.segment_metas()?;
+    let sealed = &metas[..metas.len().saturating_sub(1)];
+    let mut found = LocalBytes::default();
+    for meta in sealed
+        .iter()
+        .filter(|m| m.next_offset > offset && m.size_bytes > 0)
+    {
+        let offsets = (meta.next_offset - meta.base_offset).max(1);
+        let beyond = meta.next_offset - offset.max(meta.base_offset);
+        let share = u128::from(meta.size_bytes) * beyond as u128 / offsets as u128;
+        found.bytes += share as u64;
+        found.segments += 1;
+    }
+    Ok(found)
+}

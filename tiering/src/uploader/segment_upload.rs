@@ -1,0 +1,122 @@
+//! Makes one object of one range: plan, stream, verify. What fails here leaves nothing that anyone reads: only the
+//! manifest makes an object part of the log.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use strandline_log::{Log, LogError, Offset, SealedRange, TimestampMs};
+
+use crate::fence::Fence;
+use crate::format::object_key::SegmentName;
+use crate::format::{
+    AbortedTxn, EpochEntry, PartitionKey, PlanError, SegmentMeta, SegmentObjectPlan,
+};
+use crate::store::{RemoteStore, StoreError};
+
+/// S3 takes at most 10,000 parts; with this size that is beyond any segment.
+const PART_BYTES: usize = 8 << 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error("the local log: {0}")]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("what the store keeps of {key} is not what was sent")]
+    Unverified { key: String },
+    #[error("a blocking task died: {0}")]
+    Died(#[from] tokio::task::JoinError),
+}
+
+/// A range that is ready to be sent.
+pub struct PlannedUpload {
+    pub range: SealedRange,
+    pub plan: SegmentObjectPlan,
+}
+
+/// Looks for the next sealed range and reads it once. `None`: nothing that is sealed and synced ends at or below `below`.
+pub async fn plan(
+    log: &Arc<Log>,
+    partition: &PartitionKey,
+    fence: Fence,
+    from: Offset,
+    below: Offset,
+    now_ms: TimestampMs,
+) -> Result<Option<PlannedUpload>, UploadError> {
+    let (log, partition) = (Arc::clone(log), partition.clone());
+    tokio::task::spawn_blocking(move || {
+        let Some(range) = log.sealed_range(from, below)? else {
+            return Ok(None);
+        };
+        let mut meta = SegmentMeta::new(partition, from, range.end, fence);
+        meta.created_ms = now_ms;
+        meta.producer_snapshot = log.producer_snapshot_at(range.end)?;
+        meta.aborted_txns = log
+            .aborted_transactions(from, range.end)?
+            .iter()
+            .map(|txn| AbortedTxn {
+                producer_id: txn.producer_id,
+                first_offset: txn.first_offset,
+                last_offset: txn.last_offset,
+                last_stable_offset: txn.last_stable_offset,
+            })
+            .collect();
+        meta.leader_epochs = epochs_before(&log, range.end);
+        let plan = SegmentObjectPlan::compute(range.slices.clone(), meta)?;
+        Ok(Some(PlannedUpload { range, plan }))
+    })
+    .await?
+}
+
+/// The lineage of leader epochs up to an offset.
+fn epochs_before(log: &Log, end: Offset) -> Vec<EpochEntry> {
+    log.epoch_entries()
+        .iter()
+        .filter(|entry| entry.start_offset < end)
+        .map(|entry| EpochEntry {
+            epoch: entry.epoch,
+            start_offset: entry.start_offset,
+        })
+        .collect()
+}
+
+/// Sends the object under a name never used before and checks what the store keeps.
+pub async fn put(
+    store: &RemoteStore,
+    partition: &PartitionKey,
+    name: &SegmentName,
+    plan: &SegmentObjectPlan,
+) -> Result<(), UploadError> {
+    let key = partition.segment(name);
+    store
+        .put_stream_if_absent(&key, body(plan), PART_BYTES)
+        .await?;
+    // The chunks were checked as they were sent; the end, which holds their checksums, is read back.
+    let tail_bytes = plan.object_bytes() - plan.footer().log_bytes;
+    let (kept, length) = store.get_suffix(&key, tail_bytes).await?;
+    if length != plan.object_bytes() || kept != *plan.tail_bytes() {
+        return Err(UploadError::Unverified { key });
+    }
+    Ok(())
+}
+
+/// The object's bytes, read from disk on blocking threads as the store takes them.
+fn body(plan: &SegmentObjectPlan) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + use<> {
+    let chunks = Some(Box::new(plan.body()));
+    futures::stream::unfold(chunks, |chunks| async move {
+        let mut chunks = chunks?;
+        let read = tokio::task::spawn_blocking(move || {
+            let next = chunks.next();
+            (next, chunks)
+        })
+        .await;
+        match read {
+            Ok((next, chunks)) => Some((next?.map_err(io::Error::other), Some(chunks))),
+            Err(died) => Some((Err(io::Error::other(died)), None)),
+        }
+    })
+}
