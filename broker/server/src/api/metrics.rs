@@ -1,0 +1,58 @@
+//! Requests and errors by API.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use strandline_wire::{Api, KafkaError};
+
+pub struct ApiMetrics {
+    /// By position in `Api::ALL`: looked up once.
+    requests: Vec<IntCounter>,
+    errors: IntCounterVec,
+}
+
+impl ApiMetrics {
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let requests = IntCounterVec::new(
+            Opts::new("strandline_requests_total", "Requests taken, by API."),
+            &["api"],
+        )?;
+        let errors = IntCounterVec::new(
+            Opts::new(
+                "strandline_request_errors_total",
+                "Errors in answers, by API and Kafka's name of the error. One answer may hold several.",
+            ),
+            &["api", "error"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(errors.clone()))?;
+        let requests = Api::ALL
+            .iter()
+            .map(|api| requests.with_label_values(&[api.name()]))
+            .collect();
+        Ok(Self { requests, errors })
+    }
+
+    pub fn request(&self, api: Api) {
+        // The enum's order is that of `Api::ALL`: both come from one table.
+        if let Some(counter) = self.requests.get(api as usize) {
+            counter.inc();
+        }
+    }
+
+    pub fn error(&self, api: Api, error: KafkaError) {
+        self.errors
+            .with_label_values(&[api.name(), &error.to_string()])
+            .inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_api_is_where_the_table_has_it() {
+        for (position, api) in Api::ALL.iter().enumerate() {
+            assert_eq!(*api as usize, position);
+        }
+    }
+}

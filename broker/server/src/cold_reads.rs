@@ -1,0 +1,103 @@
+//! Reads that would miss the page cache, brought into memory away from the threads that serve hot traffic.
+//!
+//! A bounded number of them runs at a time, on threads of their own; whoever asks for more waits its turn, and only it.
+//! After the answer is sent the pages may be gone again: then sendfile reads the disk, which is the rare case.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use prometheus::{IntCounter, IntGauge, Registry};
+use rustix::fs::Advice;
+use strandline_log::FileSlice;
+use tokio::sync::Semaphore;
+
+/// How much is read at a time, and behind a slice ahead of the reader.
+const STEP_BYTES: usize = 256 * 1024;
+
+pub struct ColdReads {
+    permits: Arc<Semaphore>,
+    misses: IntCounter,
+    bytes: IntCounter,
+    waiting: IntGauge,
+}
+
+impl ColdReads {
+    pub fn new(concurrency: usize, registry: &Registry) -> prometheus::Result<Self> {
+        let misses = IntCounter::new(
+            "strandline_fetch_page_cache_misses_total",
+            "Slices of fetches that were not in the page cache and were read ahead on threads of their own.",
+        )?;
+        let bytes = IntCounter::new(
+            "strandline_fetch_cold_bytes_total",
+            "Bytes of slices that were not in the page cache when they were fetched.",
+        )?;
+        let waiting = IntGauge::new(
+            "strandline_fetch_cold_reads_waiting",
+            "Fetches that wait for their bytes to be read from disk.",
+        )?;
+        registry.register(Box::new(misses.clone()))?;
+        registry.register(Box::new(bytes.clone()))?;
+        registry.register(Box::new(waiting.clone()))?;
+        Ok(Self {
+            permits: Arc::new(Semaphore::new(concurrency.max(1))),
+            misses,
+            bytes,
+            waiting,
+        })
+    }
+
+    /// Runs something that may read the disk on a thread where that is allowed.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.waiting.inc();
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work()
+        })
+        .await;
+        self.waiting.dec();
+        // A panic has been reported by the panic hook; the caller answers with an error.
+        done.ok()
+    }
+
+    /// Sees to it that sending these slices will not wait for the disk.
+    pub async fn warm(&self, slices: &[FileSlice]) -> io::Result<()> {
+        let cold: Vec<FileSlice> = slices
+            .iter()
+            .filter(|slice| !slice.in_page_cache())
+            .cloned()
+            .collect();
+        if cold.is_empty() {
+            return Ok(());
+        }
+        self.misses.inc_by(cold.len() as u64);
+        self.bytes
+            .inc_by(cold.iter().map(|slice| slice.len as u64).sum());
+        self.run(move || cold.iter().try_for_each(read_into_page_cache))
+            .await
+            .unwrap_or_else(|| Err(io::Error::other("the reading thread failed")))
+    }
+}
+
+fn read_into_page_cache(slice: &FileSlice) -> io::Result<()> {
+    let len = std::num::NonZeroU64::new(slice.len as u64);
+    // Only advice: reading is what counts.
+    let _ = rustix::fs::fadvise(&*slice.file, slice.position, len, Advice::WillNeed);
+    let mut buffer = vec![0; STEP_BYTES.min(slice.len)];
+    let mut done = 0;
+    while done < slice.len {
+        let want = buffer.len().min(slice.len - done);
+        let got = slice
+            .file
+            .read_at(&mut buffer[..want], slice.position + done as u64)?;
+        if got == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        done += got;
+    }
+    Ok(())
+}

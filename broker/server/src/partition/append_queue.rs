@@ -1,0 +1,71 @@
+//! What waits to be appended to one partition, bounded in bytes.
+//!
+//! Always: the appends leave in the order in which they came; at most one drainer has been asked for. The bound is
+//! soft by one frame: what arrives when the queue is full still lines up (its frame is already paid for out of the
+//! server's frame budget), but its connection is told to read nothing more until there is room again.
+
+use strandline_log::record::ValidBatch;
+use tokio::sync::oneshot;
+
+use super::{AppendOutcome, RequiredAcks};
+
+/// One batch on its way to the log.
+pub struct PendingAppend {
+    pub batch: ValidBatch,
+    pub acks: RequiredAcks,
+    pub reply: oneshot::Sender<AppendOutcome>,
+}
+
+impl PendingAppend {
+    pub fn size(&self) -> usize {
+        self.batch.batch.bytes.len()
+    }
+}
+
+/// What `push` tells its caller to do.
+pub struct Pushed {
+    /// Nobody drains this queue yet: put the partition in line.
+    pub schedule: bool,
+    /// The queue is above its bound: resolves when it is not. Read nothing more from this connection before.
+    pub stalled: Option<oneshot::Receiver<()>>,
+}
+
+#[derive(Default)]
+pub struct AppendQueue {
+    waiting: Vec<PendingAppend>,
+    bytes: usize,
+    /// Of the batch that the drainer took last: still in memory until it is written.
+    bytes_in_flight: usize,
+    drainer_scheduled: bool,
+    stalled: Vec<oneshot::Sender<()>>,
+}
+
+impl AppendQueue {
+    pub fn push(&mut self, append: PendingAppend, bytes_max: usize) -> Pushed {
+        self.bytes += append.size();
+        self.waiting.push(append);
+        let stalled = (self.bytes + self.bytes_in_flight > bytes_max).then(|| {
+            let (sender, receiver) = oneshot::channel();
+            self.stalled.push(sender);
+            receiver
+        });
+        let schedule = !self.drainer_scheduled;
+        self.drainer_scheduled = true;
+        Pushed { schedule, stalled }
+    }
+
+    /// Everything that waits, in order. `None` ends the drainer's turn.
+    pub fn take(&mut self) -> Option<Vec<PendingAppend>> {
+        self.bytes_in_flight = 0;
+        for waiter in self.stalled.drain(..) {
+            // A connection that is gone needs no room.
+            let _ = waiter.send(());
+        }
+        if self.waiting.is_empty() {
+            self.drainer_scheduled = false;
+            return None;
+        }
+        self.bytes_in_flight = std::mem::take(&mut self.bytes);
+        Some(std::mem::take(&mut self.waiting))
+    }
+}
