@@ -23,7 +23,7 @@ use crate::log::{OpenLog, RecoveryReport, Replayed, replay, txn_index_path};
 use crate::log_config::LogConfig;
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::producer_state::{ProducerSnapshots, ProducerStateManager};
-use crate::record::{BATCH_HEADER_LEN, BatchHeader};
+use crate::record::BatchHeader;
 use crate::segment::{BatchPosition, BatchScan, LogSegment, ScanError};
 use crate::segment_files::{DELETED_SUFFIX, SegmentFile, segment_path};
 use crate::txn_index::TransactionIndex;
@@ -96,8 +96,7 @@ pub(crate) fn load(
         segments.iter().for_each(|segment| segment.mark_synced());
     }
 
-    let producers =
-        recovery.load_producers(&segments, &mut snapshots, scanned_from, log_end)?;
+    let producers = recovery.load_producers(&segments, &mut snapshots, scanned_from, log_end)?;
     let mut epochs = recovery.epochs;
     epochs.truncate_from_end(log_end);
     epochs.truncate_from_start(log_start);
@@ -219,11 +218,8 @@ impl Recovery<'_> {
         let mut segments = Vec::with_capacity(listing.logs.len().max(1));
         let bases: Vec<Offset> = listing.logs.iter().copied().collect();
         for (i, base) in bases.iter().enumerate() {
-            let (segment, rebuild) = LogSegment::open(
-                Arc::clone(self.dir),
-                *base,
-                Arc::clone(&self.open.files),
-            )?;
+            let (segment, rebuild) =
+                LogSegment::open(Arc::clone(self.dir), *base, Arc::clone(&self.open.files))?;
             let next = bases.get(i + 1).copied();
             if let Some(next) = next {
                 segment.set_next_offset(next);
@@ -245,7 +241,9 @@ impl Recovery<'_> {
     fn rebuild_indexes(&mut self, segment: &LogSegment) -> Result<(), LogError> {
         tracing::warn!(segment = %segment.path().display(), "rebuilding its indexes");
         self.report.rebuilt_indexes += 1;
-        segment.clear_indexes().at("clear the indexes of", segment.path())?;
+        segment
+            .clear_indexes()
+            .at("clear the indexes of", segment.path())?;
         let mut scan = segment.scan(0, segment.size())?;
         while let Some(batch) = scan.next_batch()? {
             self.index(segment, &batch)?;
@@ -363,7 +361,9 @@ impl Recovery<'_> {
         let offsets = segment.offset_index();
         let sane = segment.base_offset() < recovery_point
             && offsets.entries() > 0
-            && offsets.is_sane(segment.size()).at("read the offset index of", &path)?
+            && offsets
+                .is_sane(segment.size())
+                .at("read the offset index of", &path)?
             && segment
                 .time_index()
                 .is_sane(Offset::MAX)
@@ -416,19 +416,14 @@ impl Recovery<'_> {
                 batch.header.base_offset
             ));
         }
-        if !segment
-            .offset_index()
-            .can_hold(batch.header.last_offset())
-        {
+        if !segment.offset_index().can_hold(batch.header.last_offset()) {
             return corrupt(format!(
                 "offset {} does not belong to this segment",
                 batch.header.last_offset()
             ));
         }
         if is_new {
-            let computed = self
-                .crc(scan.file(), batch)
-                .at("read", segment.path())?;
+            let computed = self.crc(scan.file(), batch).at("read", segment.path())?;
             if computed != batch.header.crc {
                 return corrupt(format!(
                     "CRC-32C is {computed:#010x}, the batch says {:#010x}",
@@ -440,7 +435,6 @@ impl Recovery<'_> {
     }
 
     fn crc(&mut self, file: &File, batch: &BatchPosition) -> io::Result<u32> {
-        debug_assert!(CRC_START < BATCH_HEADER_LEN);
         let mut position = batch.position + CRC_START as u64;
         let mut crc = 0;
         while position < batch.end() {
@@ -455,7 +449,12 @@ impl Recovery<'_> {
 
     fn note_epoch(&mut self, header: &BatchHeader) {
         let epoch = header.partition_leader_epoch;
-        if epoch >= 0 && self.epochs.latest_epoch().is_none_or(|latest| latest < epoch) {
+        if epoch >= 0
+            && self
+                .epochs
+                .latest_epoch()
+                .is_none_or(|latest| latest < epoch)
+        {
             self.epochs.assign(epoch, header.base_offset);
         }
     }

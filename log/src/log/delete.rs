@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use super::{DeletedSegments, Log};
 use crate::log_error::{AtPath, LogError, StorageError};
-use crate::retention::{self, LogView, RetentionPlan, TierView};
+use crate::retention::{self, LogView, RetentionPlan, SegmentMeta, TierView};
 use crate::segment::LogSegment;
 use crate::segment_files::{DELETED_SUFFIX, SegmentFile, segment_path};
 use crate::types::{Offset, TimestampMs};
@@ -22,28 +22,26 @@ pub(super) struct DeletedFile {
 }
 
 impl Log {
-    /// What retention would do now. Nothing is changed.
-    pub fn plan_retention(
-        &self,
-        now_ms: TimestampMs,
-        tier: &TierView,
-    ) -> Result<RetentionPlan, LogError> {
+    /// What retention and the tier see of the segments: in order, the active one last.
+    pub fn segment_metas(&self) -> Result<Vec<SegmentMeta>, LogError> {
         let segments = self.segments.snapshot();
-        let metas = segments
-            .iter()
-            .map(|segment| segment.meta())
-            .collect::<Result<Vec<_>, _>>()?;
+        segments.iter().map(|segment| Ok(segment.meta()?)).collect()
+    }
+
+    /// What retention would do now. Nothing is changed. What cannot be read is not deleted: then the plan is empty.
+    pub fn plan_retention(&self, now_ms: TimestampMs, tier: &TierView) -> RetentionPlan {
+        let metas = match self.segment_metas() {
+            Ok(metas) => metas,
+            Err(error) => {
+                tracing::warn!(partition = %self.tp, %error, "retention waits");
+                return RetentionPlan::default();
+            }
+        };
         let view = LogView {
             log_start: self.log_start_offset(),
             high_watermark: self.high_watermark(),
         };
-        Ok(retention::plan(
-            &metas,
-            view,
-            &self.config(),
-            tier,
-            now_ms,
-        ))
+        retention::plan(&metas, view, &self.config(), tier, now_ms)
     }
 
     /// Carries a plan out. Segments that were rolled or deleted since are no obstacle.
@@ -108,7 +106,9 @@ impl Log {
         let local_start = self.segments.first_base_offset();
         if !self.config().remote_storage_enable {
             self.log_start.fetch_max(local_start, Ordering::AcqRel);
-            self.epochs.lock().truncate_from_start(self.log_start_offset());
+            self.epochs
+                .lock()
+                .truncate_from_start(self.log_start_offset());
         }
         self.snapshots.lock().delete_below(local_start)?;
         deleted.local_log_start_offset = self.local_log_start_offset();

@@ -7,12 +7,14 @@ use crate::types::{LeaderEpoch, Offset};
 
 impl Log {
     /// Notes that the epoch begins at the log's end. In memory only: the first append of the epoch writes it.
-    pub fn assign_epoch(&self, epoch: LeaderEpoch) {
+    pub fn assign_epoch(&self, epoch: LeaderEpoch) -> Result<(), LogError> {
+        self.check_open()?;
         let end = self.log_end_offset();
         let mut epochs = self.epochs.lock();
         if epochs.latest_epoch().is_none_or(|latest| latest < epoch) {
             epochs.assign(epoch, end);
         }
+        Ok(())
     }
 
     /// An append of `epoch` begins at `offset`: its epoch must be on disk before it.

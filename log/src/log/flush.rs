@@ -30,11 +30,7 @@ impl Log {
         self.flush_with(sealed_end, || sealed_end)
     }
 
-    fn flush_with(
-        &self,
-        target: Offset,
-        end: impl FnOnce() -> Offset,
-    ) -> Result<Offset, LogError> {
+    fn flush_with(&self, target: Offset, end: impl FnOnce() -> Offset) -> Result<Offset, LogError> {
         if self.recovery_point() >= target {
             return Ok(self.recovery_point());
         }

@@ -169,8 +169,8 @@ impl Log {
     /// The log start, when the folder's files do not tell it.
     pub(crate) fn log_start_to_checkpoint(&self) -> Option<Offset> {
         let log_start = self.log_start_offset();
-        let told = !self.config().remote_storage_enable
-            && log_start == self.segments.first_base_offset();
+        let told =
+            !self.config().remote_storage_enable && log_start == self.segments.first_base_offset();
         (!told).then_some(log_start)
     }
 

@@ -133,11 +133,7 @@ impl Log {
         bound: Offset,
         is_last: bool,
     ) -> Result<u64, ReadError> {
-        if let Some(position) = self
-            .tail
-            .read()
-            .position_of(bound, segment.base_offset())
-        {
+        if let Some(position) = self.tail.read().position_of(bound, segment.base_offset()) {
             return Ok(position);
         }
         let size = segment.size();
@@ -159,11 +155,7 @@ impl Log {
         if offset <= segment.base_offset() {
             return Ok(Some(0));
         }
-        if let Some(position) = self
-            .tail
-            .read()
-            .position_of(offset, segment.base_offset())
-        {
+        if let Some(position) = self.tail.read().position_of(offset, segment.base_offset()) {
             return Ok(Some(position));
         }
         let batch = segment.find(offset, end).map_err(scan_error)?;

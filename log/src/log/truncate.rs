@@ -97,8 +97,7 @@ impl Log {
     }
 
     fn publish_cut(&self, end: Offset, active: &LogSegment) {
-        *self.tail.write() =
-            super::tail::Tail::new(end, active.base_offset(), active.size());
+        *self.tail.write() = super::tail::Tail::new(end, active.base_offset(), active.size());
         self.high_watermark.fetch_min(end, Ordering::AcqRel);
         self.recovery_point.fetch_min(end, Ordering::AcqRel);
         self.log_start.fetch_min(end, Ordering::AcqRel);

@@ -17,7 +17,7 @@ impl LogManager {
     pub fn delete(&self, tp: &TopicPartition) -> Result<bool, LogManagerError> {
         let mut logs = self.logs.write();
         let Some(log) = logs.get(tp) else {
-            return Ok(false);
+            return self.delete_failed(tp);
         };
         let parent = log.parent_dir();
         let name = set_aside_name(&parent, tp, log.topic_id(), DELETE_SUFFIX);
@@ -27,6 +27,22 @@ impl LogManager {
             dir.note_deleted(tp);
         }
         logs.remove(tp);
+        Ok(true)
+    }
+
+    /// A log that could not be loaded may be deleted all the same.
+    fn delete_failed(&self, tp: &TopicPartition) -> Result<bool, LogManagerError> {
+        let mut failed = self.failed.write();
+        let Some(log) = failed.get(tp) else {
+            return Ok(false);
+        };
+        let parent = log.folder.parent().unwrap_or_else(|| Path::new("."));
+        let name = set_aside_name(parent, tp, TopicId::nil(), DELETE_SUFFIX);
+        std::fs::rename(&log.folder, parent.join(name)).at("rename", &log.folder)?;
+        if let Some(dir) = self.dir(parent) {
+            dir.note_deleted(tp);
+        }
+        failed.remove(tp);
         Ok(true)
     }
 
@@ -52,7 +68,12 @@ impl LogManager {
                 }
             }
         }
-        purged + self.logs().iter().map(|log| log.purge(now_ms)).sum::<usize>()
+        purged
+            + self
+                .logs()
+                .iter()
+                .map(|log| log.purge(now_ms))
+                .sum::<usize>()
     }
 }
 

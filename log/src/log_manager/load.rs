@@ -9,16 +9,18 @@ use parking_lot::Mutex;
 
 use super::delete::{DELETE_SUFFIX, STRAY_SUFFIX, set_aside_name};
 use super::log_dir::{Checkpoint, LogDir};
-use super::{LogManager, LogManagerError};
+use super::{FailedLog, LogManager, LogManagerError};
 use crate::checkpoint::PartitionMetadataFile;
 use crate::log::{Log, OpenLog, RecoveryReport};
 use crate::log_config::LogConfig;
 use crate::log_error::{AtPath, LogError};
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
 
+/// The metadata quorum's own folder may lie beside the partitions'.
+const METADATA_FOLDER: &str = "__cluster_metadata-0";
+
 /// Tells a partition's settings; `None`: nobody wants this partition with this topic id (nil when it is not known).
-pub type Resolve<'a> =
-    &'a (dyn Fn(&TopicPartition, TopicId) -> Option<Arc<LogConfig>> + Sync);
+pub type Resolve<'a> = &'a (dyn Fn(&TopicPartition, TopicId) -> Option<Arc<LogConfig>> + Sync);
 
 /// What loading found.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ struct Checkpoints {
 
 enum Outcome {
     Loaded(Arc<Log>, RecoveryReport),
-    Failed(TopicPartition, LogError),
+    Failed(TopicPartition, FailedLog),
     Stray(PathBuf),
 }
 
@@ -60,9 +62,10 @@ impl LogManager {
                         report.logs.push((tp.clone(), recovery));
                         self.logs.write().insert(tp, log);
                     }
-                    Outcome::Failed(tp, error) => {
-                        tracing::error!(partition = %tp, %error, "log stays offline");
-                        report.failed.push((tp, error));
+                    Outcome::Failed(tp, failed) => {
+                        tracing::error!(partition = %tp, error = %failed.error, "log stays offline");
+                        report.failed.push((tp.clone(), failed.error.clone()));
+                        self.failed.write().insert(tp, failed);
                     }
                     Outcome::Stray(path) => {
                         tracing::warn!(folder = %path.display(), "nobody wants this partition, it was set aside");
@@ -93,8 +96,7 @@ impl LogManager {
                 scope.spawn(|| {
                     while let Some((tp, folder)) = folders.get(next.fetch_add(1, Ordering::Relaxed))
                     {
-                        let outcome =
-                            self.load_log(dir, &checkpoints, tp, folder, resolve, now_ms);
+                        let outcome = self.load_log(dir, &checkpoints, tp, folder, resolve, now_ms);
                         outcomes.lock().push(outcome);
                     }
                 });
@@ -112,11 +114,15 @@ impl LogManager {
         resolve: Resolve<'_>,
         now_ms: TimestampMs,
     ) -> Outcome {
+        let fail = |error: LogError| {
+            let folder = folder.clone();
+            Outcome::Failed(tp.clone(), FailedLog { folder, error })
+        };
         let topic_id = match PartitionMetadataFile::new(folder).read() {
             Ok(id) => id,
             // It was never synced, so nothing in the folder was.
             Err(e) if !e.is_io() && !checkpoints.clean_shutdown => None,
-            Err(e) => return Outcome::Failed(tp.clone(), e.into()),
+            Err(e) => return fail(e.into()),
         };
         let topic_id = topic_id.unwrap_or_else(TopicId::nil);
         let Some(config) = resolve(tp, topic_id) else {
@@ -125,7 +131,7 @@ impl LogManager {
                 .join(set_aside_name(dir.path(), tp, topic_id, STRAY_SUFFIX));
             return match std::fs::rename(folder, &aside).at("rename", folder) {
                 Ok(()) => Outcome::Stray(aside),
-                Err(e) => Outcome::Failed(tp.clone(), e.into()),
+                Err(e) => fail(e.into()),
             };
         };
         let offset = |offsets: &BTreeMap<_, _>| offsets.get(tp).copied().unwrap_or(0);
@@ -143,7 +149,7 @@ impl LogManager {
                 log.set_high_watermark(offset(&checkpoints.high_watermarks));
                 Outcome::Loaded(Arc::new(log), recovery)
             }
-            Err(e) => Outcome::Failed(tp.clone(), e),
+            Err(e) => fail(e),
         }
     }
 }
@@ -172,6 +178,9 @@ fn partition_folders(dir: &LogDir) -> Result<Vec<(TopicPartition, PathBuf)>, Log
         }
         if name.ends_with(DELETE_SUFFIX) {
             std::fs::remove_dir_all(&path).at("remove", &path)?;
+            continue;
+        }
+        if name == METADATA_FOLDER {
             continue;
         }
         let Some(tp) = TopicPartition::from_folder_name(name) else {

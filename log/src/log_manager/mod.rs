@@ -74,6 +74,14 @@ pub struct LogManager {
     dirs: Vec<LogDir>,
     files: Arc<FileCache>,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
+    /// Logs that could not be loaded. Their folders are left as they are: nobody may begin anew in them.
+    failed: RwLock<HashMap<TopicPartition, FailedLog>>,
+}
+
+#[derive(Debug)]
+struct FailedLog {
+    folder: PathBuf,
+    error: LogError,
 }
 
 impl LogManager {
@@ -89,6 +97,7 @@ impl LogManager {
             config,
             dirs,
             logs: RwLock::default(),
+            failed: RwLock::default(),
         })
     }
 
@@ -115,6 +124,14 @@ impl LogManager {
         self.dirs.iter().map(|dir| dir.path().to_owned()).collect()
     }
 
+    /// Why the partition's log could not be loaded.
+    pub fn failure(&self, tp: &TopicPartition) -> Option<LogError> {
+        self.failed
+            .read()
+            .get(tp)
+            .map(|failed| failed.error.clone())
+    }
+
     /// Whether the directory's sync failed, or it is none of ours.
     pub fn is_offline(&self, dir: &Path) -> bool {
         self.dir(dir).is_none_or(LogDir::is_offline)
@@ -138,6 +155,9 @@ impl LogManager {
                 });
             }
             return Ok(Arc::clone(log));
+        }
+        if let Some(failed) = self.failed.read().get(tp) {
+            return Err(failed.error.clone().into());
         }
         let dir = self.emptiest_dir(&logs)?;
         if dir.forgets(tp) {
@@ -183,6 +203,7 @@ impl LogManager {
     }
 
     fn dir(&self, path: &Path) -> Option<&LogDir> {
-        self.dirs.iter().find(|dir| dir.path() == path)
+        let known = |path: &Path| self.dirs.iter().find(|dir| dir.path() == path);
+        known(path).or_else(|| known(&path.canonicalize().ok()?))
     }
 }

@@ -269,12 +269,7 @@ impl LogSegment {
 
     /// Takes in batches that were written behind each other at the published size: adds index entries, then publishes
     /// the new size and next offset. An index entry that cannot be written now stays in memory and is tried again.
-    pub fn publish(
-        &self,
-        batches: &[BatchHeader],
-        index_interval_bytes: u32,
-        now_ms: TimestampMs,
-    ) {
+    pub fn publish(&self, batches: &[BatchHeader], index_interval_bytes: u32, now_ms: TimestampMs) {
         let mut position = self.size();
         let mut next_offset = self.next_offset();
         for header in batches {

@@ -3,8 +3,8 @@
 use std::os::unix::fs::FileExt;
 
 use super::{BatchPosition, BatchScan, LogSegment, ScanError};
-use crate::log_error::{AtPath, StorageError};
 use crate::log::TimestampOffset;
+use crate::log_error::{AtPath, StorageError};
 use crate::record::{Batch, DecodeLimit};
 use crate::types::{Offset, TimestampMs};
 
