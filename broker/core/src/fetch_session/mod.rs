@@ -14,7 +14,8 @@ mod key;
 mod session;
 
 pub use cache::{
-    FetchContext, FetchKind, FetchSessionCache, FetchSessionConfig, SessionIdSource, config_defs,
+    EVICTION_MS, FetchContext, FetchKind, FetchSessionCache, FetchSessionConfig,
+    SESSION_PARTITIONS_MAX, SessionIdSource, config_defs,
 };
 pub use key::{FetchPosition, SessionTopic, WantedPartition};
 pub use session::{Candidate, PartitionResult, Slot};

@@ -22,7 +22,10 @@ pub struct ClientIdentity {
 }
 
 /// One thing that happens to a shard.
-#[expect(clippy::large_enum_variant, reason = "made once, handed over once, never kept")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once, handed over once, never kept"
+)]
 #[derive(Clone, Debug)]
 pub enum GroupEvent {
     /// A client asks. Exactly one [`GroupEffect::Reply`] with this token follows, now or later.
