@@ -23,9 +23,9 @@ pub enum DeliveryError {
     },
     #[error("the batch was not acknowledged within {timeout_ms} ms: {last}")]
     TimedOut { timeout_ms: u64, last: String },
-    /// An earlier batch of its partition failed, and whether this one is stored cannot be found out any more.
-    #[error("the batch may or may not be stored: an earlier batch of the partition failed")]
-    Unknown,
+    /// An attempt had no answer, and what came later does not tell what became of it.
+    #[error("the batch may or may not be stored: {last}")]
+    Unknown { last: String },
     #[error("the record takes {bytes} bytes, the buffer has {bytes_max}")]
     TooLarge { bytes: usize, bytes_max: usize },
     #[error("the request cannot be sent: {0}")]

@@ -377,6 +377,7 @@ impl PartitionQueue {
                 let is_early = error == KafkaError::OutOfOrderSequenceNumber
                     && batch.identity.is_some()
                     && (!is_first_in_line || self.has_hole);
+                let was_maybe_stored = batch.is_maybe_stored;
                 batch.is_maybe_stored |= leaves_doubt(error);
                 if is_early || error.is_retriable() {
                     refresh_metadata = !is_early;
@@ -387,7 +388,15 @@ impl PartitionQueue {
                     batch.last_error = Some(format!("{error}{text}"));
                     self.retry(now_ms, batch, pause_ms);
                 } else {
-                    self.fail(batch, DeliveryError::Refused { error, message });
+                    let refusal = DeliveryError::Refused { error, message };
+                    let failure = if was_maybe_stored {
+                        DeliveryError::Unknown {
+                            last: refusal.to_string(),
+                        }
+                    } else {
+                        refusal
+                    };
+                    self.fail(batch, failure);
                 }
             }
         }
@@ -425,7 +434,8 @@ impl PartitionQueue {
         }
         for (ordinal, mut batch) in std::mem::take(&mut self.retries) {
             if batch.is_maybe_stored {
-                batch.finish(Err(DeliveryError::Unknown));
+                let last = "an earlier batch of the partition failed".to_owned();
+                batch.finish(Err(DeliveryError::Unknown { last }));
             } else {
                 batch.identity = None;
                 self.retries.insert(ordinal, batch);
