@@ -104,14 +104,13 @@ impl GroupShard {
         match self.groups.get(id).map(|group| group.state) {
             None | Some(GroupState::Dead) => Err(KafkaError::GroupIdNotFound),
             Some(GroupState::Empty) => {
-                let group = self.groups.remove(id).ok_or(KafkaError::GroupIdNotFound)?;
-                self.ctx.cancel_timers(&group);
+                let group = self.take_to_delete(id).ok_or(KafkaError::GroupIdNotFound)?;
                 let tombstones = self.offsets.keys_of(id);
                 let tombstones = tombstones
                     .into_iter()
                     .map(OffsetChange::tombstone)
                     .collect();
-                Ok((Box::new(group), tombstones))
+                Ok((group, tombstones))
             }
             Some(_) => Err(KafkaError::NonEmptyGroup),
         }

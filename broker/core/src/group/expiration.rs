@@ -90,9 +90,7 @@ impl GroupShard {
         if group.state != GroupState::Empty || !group.pending_join.is_empty() || !group.committed {
             return None;
         }
-        let group = self.groups.remove(id)?;
-        self.ctx.cancel_timers(&group);
-        Some(Box::new(group))
+        self.take_to_delete(id)
     }
 }
 

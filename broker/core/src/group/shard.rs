@@ -15,6 +15,7 @@ use super::limits;
 use super::offsets::{OffsetChange, Offsets};
 use super::record::{CoordinatorKey, GroupMetadataValue, OffsetCommitValue, RecordError};
 use super::reply;
+use super::state::GroupState;
 use super::timers::TimerKey;
 
 /// Draws the random part of a new member's id. The driver passes one over the real generator, tests a seeded one.
@@ -33,6 +34,8 @@ pub struct GroupShard {
     pub(super) ctx: Context,
     pub(super) groups: BTreeMap<Arc<str>, Group>,
     pub(super) offsets: Offsets,
+    /// Groups with tombstones on their way. Commits before those make no group again.
+    pub(super) deleting: BTreeMap<Arc<str>, u32>,
     partition: i32,
     stage: Stage,
 }
@@ -45,6 +48,7 @@ impl GroupShard {
             ctx: Context::new(config, ids),
             groups: BTreeMap::new(),
             offsets: Offsets::default(),
+            deleting: BTreeMap::new(),
             partition,
             stage: Stage::Loading,
         }
@@ -197,7 +201,7 @@ impl GroupShard {
             replies,
         } = pending;
         for change in offsets {
-            if change.value.is_some() {
+            if change.value.is_some() && !self.deleting.contains_key(change.key.group.as_str()) {
                 self.ensure_simple_group(&change.key.group, append_id);
             }
             self.offsets.end(change, true);
@@ -234,18 +238,28 @@ impl GroupShard {
                 self.static_member_replaced(&replacement);
             }
             GroupChange::Deleted { group } => {
-                // An offset committed before the tombstone may have made it again.
-                if self
-                    .groups
-                    .get(&group.id)
-                    .is_some_and(|present| present.born_at < append_id)
-                    && let Some(present) = self.groups.remove(&group.id)
-                {
-                    self.ctx.cancel_timers(&present);
+                self.deletion_ended(&group.id);
+                // What stands in its place is newer and lives on, unless it is the group itself, which a lost deletion
+                // had brought back before this one was committed.
+                if self.groups.get(&group.id).is_some_and(|present| {
+                    present.born_at < append_id
+                        && present.state == GroupState::Empty
+                        && present.pending_join.is_empty()
+                }) {
+                    self.groups.remove(&group.id);
                 }
                 if !self.offsets.keys_of(&group.id).is_empty() {
                     self.ensure_simple_group(&group.id, append_id);
                 }
+            }
+        }
+    }
+
+    fn deletion_ended(&mut self, id: &Arc<str>) {
+        if let Some(count) = self.deleting.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                self.deleting.remove(id);
             }
         }
     }
@@ -304,6 +318,14 @@ impl GroupShard {
         }
     }
 
+    /// Takes a group out of service: its tombstone is about to be written.
+    pub(super) fn take_to_delete(&mut self, id: &str) -> Option<Box<Group>> {
+        let group = self.groups.remove(id)?;
+        self.ctx.cancel_timers(&group);
+        *self.deleting.entry(Arc::clone(&group.id)).or_default() += 1;
+        Some(Box::new(group))
+    }
+
     /// Offsets alone make a group, one without members or a protocol.
     fn ensure_simple_group(&mut self, id: &str, born_at: u64) {
         if !self.groups.contains_key(id) {
@@ -331,6 +353,7 @@ impl GroupShard {
         }
         ctx.timers.clear();
         self.offsets.clear();
+        self.deleting.clear();
     }
 }
 

@@ -365,13 +365,13 @@ fn who_gives_way_to_whom() {
         0,
         "a young follower is safe from followers"
     );
-    // An old one that is in use gives way to one at least as large.
+    // An old one that is in use gives way to a larger one.
     let mut c = cache(1);
     let id = begin(&mut c, 0, 5, false);
     c.begin(EVICTION_MS + 1, VERSION, &request(id, 1, &[], &[]), false)
         .expect("goes on");
-    assert_eq!(begin(&mut c, EVICTION_MS + 2, 4, false), 0);
-    assert_ne!(begin(&mut c, EVICTION_MS + 2, 5, false), 0);
+    assert_eq!(begin(&mut c, EVICTION_MS + 2, 5, false), 0);
+    assert_ne!(begin(&mut c, EVICTION_MS + 2, 6, false), 0);
     // One out of use gives way to anyone.
     let mut c = cache(1);
     begin(&mut c, 0, 5, true);
