@@ -1,1 +1,350 @@
+use std::path::Path;
 
+use super::*;
+use crate::log::LeaderAppend;
+use crate::record::{Batch, BatchBuilder, BatchOptions, NewRecord, ValidBatch};
+use crate::types::Offset;
+
+const NOW: TimestampMs = 1_700_000_000_000;
+
+fn config(dirs: &[&Path]) -> LogManagerConfig {
+    LogManagerConfig {
+        dirs: dirs.iter().map(|d| (*d).to_owned()).collect(),
+        node_id: 1,
+        cluster_id: "test-cluster".to_owned(),
+        recovery_threads: 2,
+        producer_id_expiration_ms: 86_400_000,
+        open_files_max: 64,
+        new_directory_id: || uuid::Uuid::from_u128(11),
+    }
+}
+
+fn log_config() -> Arc<LogConfig> {
+    LogConfig {
+        segment_bytes: 500,
+        ..LogConfig::default()
+    }
+    .into_shared()
+}
+
+fn tp(partition: i32) -> TopicPartition {
+    TopicPartition::new("a-topic", partition)
+}
+
+fn id() -> TopicId {
+    TopicId::from_u128(42)
+}
+
+fn manager(dir: &Path) -> LogManager {
+    LogManager::open(config(&[dir])).expect("opens")
+}
+
+/// Opens the directory and loads everything that has the right topic id.
+fn load(dir: &Path) -> (LogManager, LoadReport) {
+    let manager = manager(dir);
+    let report = manager
+        .load_logs(&|_, topic_id| (topic_id == id()).then(log_config), NOW)
+        .expect("loads");
+    (manager, report)
+}
+
+fn append(log: &Log, batches: usize) {
+    let mut builder = BatchBuilder::new(BatchOptions::default());
+    builder
+        .append(NewRecord {
+            timestamp: NOW,
+            key: None,
+            value: Some("value".into()),
+            headers: Vec::new(),
+        })
+        .expect("fits");
+    let batch = Batch::parse(builder.build()).expect("parses");
+    let append = LeaderAppend {
+        batch: ValidBatch { batch },
+    };
+    for answer in log.append_as_leader(&vec![append; batches], 0, NOW) {
+        answer.expect("appends");
+    }
+    log.set_high_watermark(log.log_end_offset());
+}
+
+fn end_of(manager: &LogManager, partition: i32) -> Offset {
+    manager
+        .get(&tp(partition))
+        .expect("is there")
+        .log_end_offset()
+}
+
+#[test]
+fn a_directory_serves_one_process() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let first = manager(dir.path());
+    let second = LogManager::open(config(&[dir.path()])).expect_err("is taken");
+    let path = dir.path().canonicalize().expect("resolves");
+    assert_eq!(
+        second.to_string(),
+        format!("another process uses {}", path.display())
+    );
+    drop(first);
+    manager(dir.path());
+}
+
+#[test]
+fn a_directory_belongs_to_one_node_of_one_cluster() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    drop(manager(dir.path()));
+    let other = LogManagerConfig {
+        cluster_id: "other".to_owned(),
+        ..config(&[dir.path()])
+    };
+    let error = LogManager::open(other).expect_err("is another's");
+    assert!(
+        error
+            .to_string()
+            .contains("belongs to cluster test-cluster")
+    );
+    let other = LogManagerConfig {
+        node_id: 2,
+        ..config(&[dir.path()])
+    };
+    let error = LogManager::open(other).expect_err("is another's");
+    assert!(error.to_string().contains("belongs to node 1"));
+}
+
+#[test]
+fn logs_come_back_after_a_clean_stop_without_a_scan() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, report) = load(dir.path());
+    assert!(report.logs.is_empty());
+    for partition in 0..5 {
+        let log = manager
+            .create(&tp(partition), id(), log_config(), NOW)
+            .expect("creates");
+        append(&log, 10 + partition as usize);
+    }
+    manager.shutdown_clean().expect("stops");
+    drop(manager);
+    assert!(dir.path().join(".kafka_cleanshutdown").exists());
+
+    let (manager, report) = load(dir.path());
+    assert!(!dir.path().join(".kafka_cleanshutdown").exists());
+    assert_eq!(report.logs.len(), 5);
+    assert!(report.logs.iter().all(|(_, r)| r.scanned_segments == 0));
+    for partition in 0..5 {
+        let log = manager.get(&tp(partition)).expect("is there");
+        let end = 10 + i64::from(partition);
+        assert_eq!(log.log_end_offset(), end);
+        assert_eq!(log.high_watermark(), end, "from the checkpoint");
+        assert_eq!(log.recovery_point(), end);
+    }
+    drop(manager);
+
+    // Nobody said goodbye, so the next start recovers from the recovery points.
+    let (manager, report) = load(dir.path());
+    assert!(report.failed.is_empty());
+    assert!(report.logs.iter().all(|(_, r)| r.scanned_segments > 0));
+    assert_eq!(end_of(&manager, 4), 14);
+}
+
+#[test]
+fn checkpoints_keep_what_a_crash_must_not_take() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, _) = load(dir.path());
+    let log = manager
+        .create(&tp(0), id(), log_config(), NOW)
+        .expect("creates");
+    append(&log, 30);
+    assert!(log.has_unflushed_sealed());
+    manager.flush_dirty(NOW);
+    assert!(!log.has_unflushed_sealed());
+    let flushed = log.recovery_point();
+    assert!(flushed > 0 && flushed < 30);
+    log.increment_log_start_offset(2).expect("moves");
+    manager.checkpoint().expect("writes");
+    drop((log, manager));
+
+    let (manager, report) = load(dir.path());
+    let log = manager.get(&tp(0)).expect("is there");
+    assert_eq!(log.log_start_offset(), 2);
+    assert_eq!(log.high_watermark(), 30);
+    assert_eq!(log.recovery_point(), flushed);
+    assert!(report.logs[0].1.scanned_segments < log.segment_count());
+}
+
+#[test]
+fn flush_ms_counts_from_the_oldest_unsynced_record() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, _) = load(dir.path());
+    let timed = LogConfig {
+        flush_ms: 100,
+        ..LogConfig::default()
+    };
+    let log = manager
+        .create(&tp(0), id(), timed.into_shared(), NOW)
+        .expect("creates");
+    append(&log, 1);
+    manager.flush_dirty(NOW + 99);
+    assert_eq!(log.recovery_point(), 0);
+    manager.flush_dirty(NOW + 100);
+    assert_eq!(log.recovery_point(), 1);
+    assert!(!log.flush_is_due(NOW + 1_000));
+}
+
+#[test]
+fn a_deleted_partition_goes_and_its_name_may_be_used_again() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, _) = load(dir.path());
+    let log = manager
+        .create(&tp(0), id(), log_config(), NOW)
+        .expect("creates");
+    append(&log, 50);
+    log.flush().expect("flushes");
+    manager.checkpoint().expect("writes");
+    assert!(manager.delete(&tp(0)).expect("deletes"));
+    assert!(!manager.delete(&tp(0)).expect("is gone"));
+    assert!(manager.get(&tp(0)).is_none());
+    let names = || -> Vec<String> {
+        std::fs::read_dir(dir.path())
+            .expect("lists")
+            .filter_map(|e| e.expect("lists").file_name().into_string().ok())
+            .filter(|n| n.starts_with("a-topic"))
+            .collect()
+    };
+    assert_eq!(
+        names(),
+        ["a-topic-0.0000000000000000000000000000002a-delete"]
+    );
+    let log = manager
+        .create(&tp(0), id(), log_config(), NOW)
+        .expect("creates");
+    append(&log, 3);
+    manager.delete(&tp(0)).expect("deletes");
+    assert_eq!(manager.purge(NOW), 2);
+    assert!(names().is_empty());
+
+    // After a crash the new log must not be held against the old one's checkpoints.
+    let log = manager
+        .create(&tp(0), id(), log_config(), NOW)
+        .expect("creates");
+    append(&log, 3);
+    let path = log_path(&log);
+    drop((log, manager));
+    let bytes = std::fs::read(&path).expect("reads");
+    std::fs::write(&path, &bytes[..bytes.len() - 1]).expect("writes");
+    let (manager, report) = load(dir.path());
+    assert!(report.failed.is_empty(), "{report:?}");
+    assert_eq!(end_of(&manager, 0), 2);
+}
+
+#[test]
+fn folders_that_nobody_wants_are_set_aside_and_others_left_alone() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, _) = load(dir.path());
+    let stranger = TopicId::from_u128(77);
+    manager
+        .create(&tp(1), stranger, log_config(), NOW)
+        .expect("creates");
+    drop(manager);
+    for folder in ["remote-0", "__cluster_metadata-0", "plain", "old.x-delete"] {
+        std::fs::create_dir(dir.path().join(folder)).expect("creates");
+    }
+    let (manager, report) = load(dir.path());
+    assert!(manager.is_empty());
+    assert_eq!(report.strays.len(), 1);
+    assert!(report.strays[0].exists());
+    assert!(report.strays[0].to_string_lossy().ends_with("-stray"));
+    for (folder, there) in [
+        ("remote-0", true),
+        ("__cluster_metadata-0", true),
+        ("plain", true),
+        ("old.x-delete", false),
+        ("a-topic-1", false),
+    ] {
+        assert_eq!(dir.path().join(folder).exists(), there, "{folder}");
+    }
+    // The next start has nothing to complain about.
+    drop(manager);
+    let (_, report) = load(dir.path());
+    assert!(report.strays.is_empty() && report.failed.is_empty());
+}
+
+#[test]
+fn a_log_that_does_not_load_is_not_begun_anew() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, _) = load(dir.path());
+    for partition in [0, 1] {
+        let log = manager
+            .create(&tp(partition), id(), log_config(), NOW)
+            .expect("creates");
+        append(&log, 4);
+    }
+    let path = log_path(&manager.get(&tp(0)).expect("is there"));
+    for log in manager.logs() {
+        log.flush().expect("flushes");
+    }
+    manager.checkpoint().expect("writes");
+    drop(manager);
+    let mut bytes = std::fs::read(&path).expect("reads");
+    bytes[16] = 9;
+    std::fs::write(&path, &bytes).expect("writes");
+
+    let (manager, report) = load(dir.path());
+    assert_eq!(report.failed.len(), 1);
+    assert_eq!(end_of(&manager, 1), 4, "the other one serves");
+    assert!(matches!(
+        manager.failure(&tp(0)),
+        Some(LogError::Corrupt { position: 0, .. })
+    ));
+    assert!(matches!(
+        manager.create(&tp(0), id(), log_config(), NOW),
+        Err(LogManagerError::Log(LogError::Corrupt { .. }))
+    ));
+    assert!(manager.delete(&tp(0)).expect("deletes"));
+    manager
+        .create(&tp(0), id(), log_config(), NOW)
+        .expect("begins anew");
+}
+
+#[test]
+fn new_logs_go_where_the_fewest_are_and_never_into_an_offline_directory() {
+    let (a, b) = (
+        tempfile::tempdir().expect("temp dir"),
+        tempfile::tempdir().expect("temp dir"),
+    );
+    let manager = LogManager::open(config(&[a.path(), b.path()])).expect("opens");
+    for partition in 0..4 {
+        manager
+            .create(&tp(partition), id(), log_config(), NOW)
+            .expect("creates");
+    }
+    let count = |dir: &Path| {
+        let dir = dir.canonicalize().expect("resolves");
+        manager
+            .logs()
+            .iter()
+            .filter(|log| log.parent_dir() == dir)
+            .count()
+    };
+    assert_eq!((count(a.path()), count(b.path())), (2, 2));
+    assert!(!manager.is_offline(a.path()));
+    let cause = StorageError::new("sync", a.path(), std::io::Error::other("broken"));
+    manager.dirs[0].health().mark_offline(&cause);
+    assert!(manager.is_offline(a.path()));
+    for partition in 4..7 {
+        manager
+            .create(&tp(partition), id(), log_config(), NOW)
+            .expect("creates");
+    }
+    assert_eq!((count(a.path()), count(b.path())), (2, 5));
+    manager.shutdown_clean().expect("stops");
+    assert!(!a.path().join(".kafka_cleanshutdown").exists());
+    assert!(b.path().join(".kafka_cleanshutdown").exists());
+}
+
+fn log_path(log: &Log) -> PathBuf {
+    crate::segment_files::segment_path(
+        log.dir(),
+        log.active_segment_base_offset(),
+        crate::segment_files::SegmentFile::Log,
+    )
+}
