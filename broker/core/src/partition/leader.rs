@@ -170,8 +170,8 @@ impl PartitionLeader {
         self.advance(now_ms)
     }
 
-    /// A follower asks for records, which tells where its log ends. `NOT_LEADER_OR_FOLLOWER`-like errors are the
-    /// caller's: a broker that is no replica answers `UNKNOWN_LEADER_EPOCH`'s sibling here.
+    /// A follower asks for records, which tells where its log ends. UNKNOWN_LEADER_EPOCH when the broker is no replica:
+    /// it may know of an assignment that has not reached us, and asks again.
     pub fn on_follower_fetch(
         &mut self,
         now_ms: TimestampMs,

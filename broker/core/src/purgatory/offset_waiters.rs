@@ -65,3 +65,48 @@ impl<T: Ord + Clone> Default for OffsetWaiters<T> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_advance_takes_what_is_reached_in_order() {
+        let mut w = OffsetWaiters::new();
+        for (offset, token) in [(10, 'b'), (5, 'a'), (10, 'c'), (11, 'd')] {
+            w.add(offset, token);
+        }
+        assert!(w.cancel(10, &'c'));
+        assert!(!w.cancel(10, &'c'));
+        assert_eq!(w.advance(4), vec![]);
+        assert_eq!(w.advance(10), vec!['a', 'b']);
+        assert_eq!(w.next_offset(), Some(11));
+        assert_eq!(w.drain(), vec!['d']);
+        assert!(w.is_empty());
+    }
+
+    proptest! {
+        /// However the offset moves, everyone completes once, when and not before it is reached.
+        #[test]
+        fn each_completes_once(required in prop::collection::vec(0i64..100, 0..40), steps in prop::collection::vec(0i64..120, 0..10)) {
+            let mut w = OffsetWaiters::new();
+            for (token, offset) in required.iter().enumerate() {
+                w.add(*offset, token);
+            }
+            let mut done = Vec::new();
+            let mut reached = -1;
+            for step in steps {
+                reached = reached.max(step);
+                for token in w.advance(step) {
+                    prop_assert!(required[token] <= step);
+                    done.push(token);
+                }
+                prop_assert_eq!(done.len(), required.iter().filter(|offset| **offset <= reached).count());
+            }
+            done.extend(w.drain());
+            done.sort_unstable();
+            prop_assert_eq!(done, (0..required.len()).collect::<Vec<_>>());
+        }
+    }
+}
