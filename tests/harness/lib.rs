@@ -4,19 +4,31 @@
 //! [`wait_until`] waits for a condition, with a deadline.
 
 mod broker;
+mod clock;
+mod drivers;
 mod environment;
 mod http;
+mod kafka_tools;
 mod minio;
+mod pattern;
 mod ports;
 mod process;
+mod record;
 mod wait;
 
 pub use broker::{Broker, BrokerOptions};
+pub use clock::{now_ms, timed};
+pub use drivers::{
+    Driver, DriverLine, DriverScript, FoundOffset, PairMember, RunningDriver, StaticMembers,
+};
 pub use environment::{java, kafka_classpath, minio_binary, node_modules, python, require_env};
 pub use http::{http_get, metric};
+pub use kafka_tools::{ToolOutput, kafka_tool};
 pub use minio::Minio;
+pub use pattern::Pattern;
 pub use ports::free_port;
 pub use process::{Finished, Process, run_to_end};
+pub use record::{ReadRecord, TestHeader, TestRecord};
 pub use wait::wait_until;
 
 use std::path::PathBuf;

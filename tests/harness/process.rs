@@ -89,7 +89,9 @@ impl Drop for Process {
 #[derive(Debug)]
 pub struct Finished {
     pub status: ExitStatus,
+    /// As text, and as it was.
     pub stdout: String,
+    pub stdout_bytes: Vec<u8>,
     pub stderr: String,
 }
 
@@ -132,7 +134,9 @@ pub fn run_to_end(command: &mut Command, deadline: Duration) -> Finished {
         }
         std::thread::sleep(Duration::from_millis(10));
     };
-    let (stdout, stderr) = (read_all(&mut stdout), read_all(&mut stderr));
+    let stdout_bytes = read_all(&mut stdout);
+    let stdout = String::from_utf8_lossy(&stdout_bytes).into_owned();
+    let stderr = String::from_utf8_lossy(&read_all(&mut stderr)).into_owned();
     let Some(status) = status else {
         panic!(
             "{command:?} did not end within {deadline:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
@@ -141,13 +145,14 @@ pub fn run_to_end(command: &mut Command, deadline: Duration) -> Finished {
     Finished {
         status,
         stdout,
+        stdout_bytes,
         stderr,
     }
 }
 
-fn read_all(file: &mut File) -> String {
+fn read_all(file: &mut File) -> Vec<u8> {
     let mut bytes = Vec::new();
     file.rewind().expect("a file can be rewound");
     file.read_to_end(&mut bytes).expect("a file can be read");
-    String::from_utf8_lossy(&bytes).into_owned()
+    bytes
 }

@@ -1,3 +1,12 @@
 //! The finished binary under test, a module per subject.
 
+mod clients;
+mod crash;
+mod docs;
+mod frames;
 mod imports;
+mod kafka_tools;
+mod librdkafka;
+mod sendfile;
+mod start;
+mod tier;
