@@ -211,6 +211,11 @@ impl MetadataQuorum {
         self.publisher.subscribe()
     }
 
+    #[cfg(test)]
+    pub(crate) fn log_for_tests(&self) -> RaftLog {
+        self.log.clone()
+    }
+
     /// The size of the log's file, which snapshots bound.
     pub fn log_bytes(&self) -> u64 {
         self.log.file_bytes()

@@ -152,12 +152,13 @@ pub fn scan(
     let corrupt = |position, reason: &dyn ToString| {
         MetadataStorageError::corrupt(path, position, reason.to_string())
     };
-    if let Err(reason) = check_header(generation, bytes) {
+    match check_header(generation, bytes) {
+        Ok(()) => {}
         // Only the first file is not synced before it gets its name.
-        if generation == 1 && !has_frame_after(bytes, 0, 0) {
+        Err(HeaderError::Torn) if generation == 1 && !has_frame_after(bytes, 0, 0) => {
             return Ok(None);
         }
-        return Err(corrupt(0, &reason));
+        Err(reason) => return Err(corrupt(0, &reason)),
     }
     let mut scan = Scan {
         contents: Contents::default(),
@@ -188,25 +189,34 @@ pub fn scan(
     Ok(Some(scan))
 }
 
-fn check_header(generation: u64, bytes: &Bytes) -> Result<(), String> {
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    #[error("not the header of a metadata log")]
+    Torn,
+    #[error("unknown version {0}")]
+    UnknownVersion(u16),
+    #[error("this is generation {0} under another's name")]
+    OtherGeneration(u64),
+}
+
+fn check_header(generation: u64, bytes: &Bytes) -> Result<(), HeaderError> {
     let mut header = bytes.clone();
     if header.len() < HEADER_BYTES {
-        return Err("the header is cut off".to_owned());
+        return Err(HeaderError::Torn);
     }
     let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
     let magic = header.split_to(MAGIC.len());
     let (version, _) = (header.get_u16(), header.get_u16());
     let (found, stored_crc) = (header.get_u64(), header.get_u32());
     if crc != stored_crc || magic != MAGIC[..] {
-        return Err("not the header of a metadata log".to_owned());
+        Err(HeaderError::Torn)
+    } else if version != VERSION {
+        Err(HeaderError::UnknownVersion(version))
+    } else if found != generation {
+        Err(HeaderError::OtherGeneration(found))
+    } else {
+        Ok(())
     }
-    if version != VERSION {
-        return Err(format!("unknown version {version}"));
-    }
-    if found != generation {
-        return Err(format!("generation {found} under the name of {generation}"));
-    }
-    Ok(())
 }
 
 /// The good frame that begins at a position.
