@@ -1,11 +1,13 @@
 //! One topic's log settings, read from its overrides and the broker's values.
 //!
 //! A topic config is looked up in this order: the topic's own override, the broker configs that stand for it (some in
-//! hours or minutes), the default of the table. The tables are in `defs`; this module holds no file and no clock.
+//! hours or minutes), the default of the table. The tables are in `topic_defs` and `broker_defs`; this module holds no file and no clock.
 
-mod defs;
+mod broker_defs;
+mod kinds;
 #[cfg(test)]
 mod tests;
+mod topic_defs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +18,12 @@ use crate::types::TimestampMs;
 
 /// The topic configs that this crate reads, by name.
 pub fn topic_config_defs() -> &'static [ConfigDef] {
-    defs::TOPIC
+    topic_defs::TOPIC
 }
 
 /// The broker configs that this crate reads, by name.
 pub fn broker_config_defs() -> &'static [ConfigDef] {
-    defs::BROKER
+    broker_defs::BROKER
 }
 
 /// `cleanup.policy`. Both may hold, and also neither: then a log only grows.
@@ -231,7 +233,7 @@ pub fn broker_synonyms(name: &str) -> Vec<&'static str> {
 }
 
 fn def(name: &str) -> Option<&'static ConfigDef> {
-    defs::TOPIC.iter().find(|def| def.name == name)
+    topic_defs::TOPIC.iter().find(|def| def.name == name)
 }
 
 struct Values<'a> {
@@ -303,7 +305,7 @@ impl Values<'_> {
 }
 
 fn check_broker(name: &str, value: &str) -> Result<(), InvalidConfig> {
-    defs::BROKER
+    broker_defs::BROKER
         .iter()
         .find(|def| def.name == name)
         .map_or(Ok(()), |def| def.check(value))

@@ -33,6 +33,17 @@ impl StorageError {
         )
     }
 
+    /// Nothing is wrong with the disk: the file is gone, or this process is short of something.
+    pub fn is_harmless(&self) -> bool {
+        use rustix::io::Errno;
+        let of_process = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        self.is_not_found()
+            || self
+                .source
+                .raw_os_error()
+                .is_some_and(|code| of_process.iter().any(|e| e.raw_os_error() == code))
+    }
+
     pub fn is_not_found(&self) -> bool {
         self.source.kind() == io::ErrorKind::NotFound
     }

@@ -55,7 +55,9 @@ impl Log {
                 Ordering::Acquire,
             );
         }
-        if let Err(LogError::Storage(cause)) = &synced {
+        if let Err(LogError::Storage(cause)) = &synced
+            && !cause.is_harmless()
+        {
             self.health.mark_offline(cause);
         }
         synced.map(|()| end)

@@ -69,14 +69,7 @@ impl Log {
             TimestampMs::MAX,
         )?;
         let segments = self.segments.snapshot();
-        replay(
-            &segments,
-            &mut producers,
-            from,
-            end,
-            0,
-            &Replayed::default(),
-        )?;
+        replay(&segments, &mut producers, from, end, &Replayed::default())?;
         Ok(producers.encode_snapshot().into())
     }
 
@@ -108,13 +101,12 @@ pub(crate) struct Replayed {
 }
 
 /// Brings the producers' state from `from` to `end` by the batches of the log. Only headers are read, but for markers.
-/// `append_ms` stands for the time of the appends, which the log does not hold.
+/// The log does not hold when they were appended: each counts as young as its file.
 pub(crate) fn replay(
     segments: &[std::sync::Arc<LogSegment>],
     producers: &mut ProducerStateManager,
     from: Offset,
     end: Offset,
-    append_ms: TimestampMs,
     replayed: &Replayed,
 ) -> Result<(), LogError> {
     let first = crate::segments::floor(segments, from).unwrap_or(0);
@@ -123,6 +115,7 @@ pub(crate) fn replay(
             break;
         }
         let size = segment.size();
+        let append_ms = segment.last_modified_ms();
         let start = match segment.base_offset() < from {
             true => match segment.find(from, size)? {
                 Some(batch) => batch.position,

@@ -40,7 +40,9 @@ impl Log {
             else {
                 continue;
             };
-            self.flush_to(end)?;
+            if self.recovery_point() < end {
+                self.flush_sealed()?;
+            }
             return Ok(Some(SealedRange {
                 start,
                 end,

@@ -117,14 +117,7 @@ impl Log {
             )?
         };
         let segments = self.segments.snapshot();
-        replay(
-            &segments,
-            &mut producers,
-            from,
-            end,
-            now_ms,
-            &Replayed::default(),
-        )?;
+        replay(&segments, &mut producers, from, end, &Replayed::default())?;
         producers.on_high_watermark(self.high_watermark());
         self.note_first_unstable(&producers);
         Ok(())

@@ -1,6 +1,9 @@
 use super::*;
 use crate::config_def::ConfigScope;
 
+/// Names and values, as given.
+type Given = &'static [(&'static str, &'static str)];
+
 fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
     entries
         .iter()
@@ -69,7 +72,7 @@ fn each_broker_synonym_is_in_the_broker_table() {
 
 #[test]
 fn a_topic_override_wins_over_the_broker_and_units_are_converted() {
-    let table: &[(&[(&str, &str)], &[(&str, &str)], i64)] = &[
+    let table: &[(Given, Given, i64)] = &[
         (&[], &[], 604_800_000),
         (&[], &[("log.retention.hours", "2")], 7_200_000),
         (
@@ -96,7 +99,7 @@ fn a_topic_override_wins_over_the_broker_and_units_are_converted() {
 
 #[test]
 fn values_are_checked_and_named() {
-    let table: &[(&[(&str, &str)], &[(&str, &str)], &str)] = &[
+    let table: &[(Given, Given, &str)] = &[
         (&[("segment.bytes", "14")], &[], "segment.bytes"),
         (&[("retention.ms", "soon")], &[], "retention.ms"),
         (&[], &[("log.roll.hours", "0")], "log.roll.hours"),

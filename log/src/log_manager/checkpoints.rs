@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::log_dir::{Checkpoint, LogDir};
 use super::{LogManager, LogManagerError};
-use crate::checkpoint::StateFileError;
 use crate::log::Log;
-use crate::log_error::StorageError;
+use crate::log_error::LogError;
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
 /// There is no broker epoch without a controller that hands it out.
@@ -18,7 +17,8 @@ impl LogManager {
     /// Syncs sealed segments, and the logs whose records waited longer than `flush.ms`. A failure takes the directory
     /// offline and is logged there.
     pub fn flush_dirty(&self, now_ms: TimestampMs) {
-        for log in self.logs() {
+        let logs: Vec<_> = self.logs.read().values().cloned().collect();
+        for log in logs {
             let flushed = if log.flush_is_due(now_ms) {
                 log.flush()
             } else if log.has_unflushed_sealed() {
@@ -135,17 +135,14 @@ fn write<'a>(
             Some((log.topic_partition().clone(), offset))
         })
         .collect();
-    dir.write(checkpoint, &offsets).map_err(|e| {
-        if let StateFileError::Io { path, source } = &e
-            && !matches!(source.kind(), std::io::ErrorKind::StorageFull)
-        {
-            let cause = StorageError::new(
-                "write",
-                path,
-                std::io::Error::new(source.kind(), source.to_string()),
-            );
-            dir.health().mark_offline(&cause);
-        }
-        e.into()
-    })
+    dir.write(checkpoint, &offsets)
+        .map_err(|e| match LogError::from(e) {
+            LogError::Storage(cause) => {
+                if !cause.is_full() && !cause.is_harmless() {
+                    dir.health().mark_offline(&cause);
+                }
+                cause.into()
+            }
+            e => e.into(),
+        })
 }

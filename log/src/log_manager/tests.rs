@@ -348,3 +348,16 @@ fn log_path(log: &Log) -> PathBuf {
         crate::segment_files::SegmentFile::Log,
     )
 }
+
+#[test]
+fn a_flush_that_meets_a_deletion_does_not_take_the_directory_offline() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let (manager, _) = load(dir.path());
+    let log = manager
+        .create(&tp(0), id(), log_config(), NOW)
+        .expect("creates");
+    append(&log, 50);
+    manager.delete(&tp(0)).expect("deletes");
+    assert!(log.flush().is_err(), "its sealed files are gone");
+    assert!(!manager.is_offline(dir.path()));
+}

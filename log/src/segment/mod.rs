@@ -8,6 +8,7 @@
 //! since the last one; it names the batch's last offset and the batch's position, and the time index takes the largest
 //! timestamp so far. When a segment is sealed, its largest timestamp becomes the last time index entry.
 
+mod change;
 mod scan;
 mod search;
 
@@ -24,7 +25,6 @@ pub use scan::{BatchPosition, BatchScan, ScanError};
 use crate::file_cache::{FileCache, FileKey};
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::offset_index::OffsetIndex;
-use crate::record::BatchHeader;
 use crate::retention::SegmentMeta;
 use crate::segment_files::{SegmentFile, segment_path};
 use crate::time_index::{MaxTimestamp, TimeIndex};
@@ -233,7 +233,7 @@ impl LogSegment {
             next_offset: self.next_offset(),
             size_bytes: self.size(),
             largest_timestamp,
-            last_modified_ms: self.state.lock().last_modified_ms,
+            last_modified_ms: self.last_modified_ms(),
         })
     }
 
@@ -262,91 +262,14 @@ impl LogSegment {
         Ok(self.age_ms(now_ms))
     }
 
+    /// When the last batch was written, by our clock; after a restart, that of the file.
+    pub fn last_modified_ms(&self) -> TimestampMs {
+        self.state.lock().last_modified_ms
+    }
+
     /// How long ago the first batch was written, by our clock.
     pub fn age_ms(&self, now_ms: TimestampMs) -> TimestampMs {
         now_ms.saturating_sub(self.state.lock().first_append_ms)
-    }
-
-    /// Takes in batches that were written behind each other at the published size: adds index entries, then publishes
-    /// the new size and next offset. An index entry that cannot be written now stays in memory and is tried again.
-    pub fn publish(&self, batches: &[BatchHeader], index_interval_bytes: u32, now_ms: TimestampMs) {
-        let mut position = self.size();
-        let mut next_offset = self.next_offset();
-        for header in batches {
-            if let Err(error) = self.index_batch(header, position, index_interval_bytes, now_ms) {
-                tracing::warn!(segment = %self.path().display(), %error, "index entries wait for room on the disk");
-            }
-            position += header.size() as u64;
-            next_offset = header.next_offset();
-        }
-        self.next_offset.store(next_offset, Ordering::Release);
-        self.size.store(position, Ordering::Release);
-    }
-
-    /// Adds one batch at `position` to what is known of the segment.
-    pub(crate) fn index_batch(
-        &self,
-        header: &BatchHeader,
-        position: u64,
-        index_interval_bytes: u32,
-        now_ms: TimestampMs,
-    ) -> io::Result<()> {
-        let before = match self.max_timestamp() {
-            Ok(before) => before,
-            Err(e) => return Err(io::Error::new(e.source.kind(), e)),
-        };
-        let last_offset = header.last_offset();
-        let (due, max) = {
-            let mut state = self.state.lock();
-            if position == 0 {
-                state.first_timestamp = Some(header.max_timestamp);
-                state.first_append_ms = now_ms;
-            }
-            state.last_modified_ms = now_ms;
-            let max = if header.max_timestamp > before.timestamp {
-                MaxTimestamp {
-                    timestamp: header.max_timestamp,
-                    offset: last_offset,
-                }
-            } else {
-                before
-            };
-            state.max_timestamp = Some(max);
-            let due = state.bytes_since_index_entry > u64::from(index_interval_bytes);
-            if due {
-                state.bytes_since_index_entry = 0;
-            }
-            state.bytes_since_index_entry += header.size() as u64;
-            (due, max)
-        };
-        if due {
-            let offset = self.offset_index.append(last_offset, position);
-            let time = self.time_index.maybe_append(max);
-            offset.and(time)?;
-        }
-        Ok(())
-    }
-
-    /// Whether the segment must be sealed before a batch of `bytes` that ends at `last_offset` with `max_timestamp`.
-    pub fn should_roll(
-        &self,
-        rule: &RollRule,
-        bytes: usize,
-        last_offset: Offset,
-        max_timestamp: TimestampMs,
-        now_ms: TimestampMs,
-    ) -> Result<bool, LogError> {
-        let size = self.size();
-        if !self.offset_index.can_hold(last_offset) {
-            return Ok(true);
-        }
-        if size == 0 {
-            return Ok(false);
-        }
-        Ok(size + bytes as u64 > u64::from(rule.segment_bytes)
-            || self.offset_index.is_full(rule.index_bytes)
-            || self.time_index.is_full(rule.index_bytes)
-            || self.waited_ms(max_timestamp, now_ms)? > rule.segment_ms)
     }
 
     /// Ends the segment: final time index entry, indexes written and trimmed, descriptor handed to the cache.
@@ -411,72 +334,6 @@ impl LogSegment {
             .at("cut the torn end of", &path)
     }
 
-    /// Removes the batches from the one that holds `offset` on. The segment must be active.
-    pub fn truncate_to(&self, offset: Offset) -> Result<(), LogError> {
-        let path = self.path();
-        let Some(found) = self.find(offset, self.size())? else {
-            return Ok(());
-        };
-        self.offset_index
-            .truncate_to(offset.min(found.header.base_offset))
-            .at("cut the offset index of", &path)?;
-        self.time_index
-            .truncate_to(offset.min(found.header.base_offset))
-            .at("cut the time index of", &path)?;
-        self.next_offset
-            .store(found.header.base_offset.min(offset), Ordering::Release);
-        self.size.store(found.position, Ordering::Release);
-        self.synced_size.fetch_min(found.position, Ordering::AcqRel);
-        self.indexes_synced.store(false, Ordering::Release);
-        self.file()?.set_len(found.position).at("cut", &path)?;
-        self.reload_max_timestamp()?;
-        let mut state = self.state.lock();
-        state.bytes_since_index_entry = 0;
-        if found.position == 0 {
-            state.first_timestamp = None;
-        }
-        Ok(())
-    }
-
-    /// Sets the published size, when recovery has found where valid bytes end.
-    pub(crate) fn set_size(&self, size: u64) {
-        self.size.store(size, Ordering::Release);
-    }
-
-    /// Forgets the indexes, to build them again.
-    pub(crate) fn clear_indexes(&self) -> io::Result<()> {
-        self.offset_index.clear()?;
-        self.time_index.clear()?;
-        let mut state = self.state.lock();
-        state.max_timestamp = Some(MaxTimestamp {
-            timestamp: NO_TIMESTAMP,
-            offset: self.base_offset,
-        });
-        state.bytes_since_index_entry = 0;
-        Ok(())
-    }
-
-    /// The largest timestamp from the time index and the batches behind its last entry.
-    pub(crate) fn reload_max_timestamp(&self) -> Result<(), LogError> {
-        let path = self.path();
-        let mut max = self.time_index.last().at("read the time index of", &path)?;
-        let from = self
-            .offset_index
-            .lookup(max.offset)
-            .at("read the offset index of", &path)?;
-        let mut scan = self.scan(from.position, self.size())?;
-        while let Some(batch) = scan.next_batch()? {
-            if batch.header.max_timestamp > max.timestamp {
-                max = MaxTimestamp {
-                    timestamp: batch.header.max_timestamp,
-                    offset: batch.header.last_offset(),
-                };
-            }
-        }
-        self.state.lock().max_timestamp = Some(max);
-        Ok(())
-    }
-
     /// Closes cached descriptors, before the files are renamed or removed.
     pub fn forget_files(&self) {
         *self.own_file.write() = None;
@@ -495,14 +352,6 @@ impl LogSegment {
             .write_pending()
             .at("write the time index of", &path)
     }
-}
-
-/// When a segment is full.
-#[derive(Clone, Copy, Debug)]
-pub struct RollRule {
-    pub segment_bytes: u32,
-    pub segment_ms: TimestampMs,
-    pub index_bytes: u32,
 }
 
 fn modified_ms(metadata: &std::fs::Metadata) -> TimestampMs {
