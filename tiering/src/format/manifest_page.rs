@@ -194,4 +194,4 @@ pub(super) fn add(r: &Reader, offset: Offset, by: u64) -> Result<Offset, FormatE
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::format) mod tests;

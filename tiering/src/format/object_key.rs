@@ -235,7 +235,8 @@ mod tests {
             prop_assert_eq!(name.to_string().parse(), Ok(name));
             prop_assert_eq!(key().segment(&name).parse(), Ok(name));
             if let Some(start) = start.checked_add(later) {
-                prop_assert!(SegmentName { start, ..name }.to_string() > name.to_string());
+                let after = SegmentName { start, ..name };
+                prop_assert!(after.to_string() > name.to_string());
             }
         }
 

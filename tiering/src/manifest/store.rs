@@ -207,7 +207,7 @@ impl ManifestStore {
                 }
                 Err(e) => return Err(e.into()),
             };
-            self.spill(&mut next).await?;
+            self.spill(&seen.manifest, &mut next).await?;
             written.push(nonce);
             let put = self
                 .store
@@ -343,6 +343,9 @@ impl ManifestStore {
         };
         let mut expired = Vec::new();
         for page in &manifest.pages {
+            if page.live_start >= limit {
+                return Ok(removal(expired, None));
+            }
             let entries = self.pages.read(&self.store, &self.partition, page).await?;
             let page_entries = live(page, &entries);
             let room = entries_max.saturating_sub(expired.len());
@@ -369,12 +372,30 @@ impl ManifestStore {
         Ok(removal(expired, None))
     }
 
-    async fn spill(&self, next: &mut Manifest) -> Result<(), ManifestStoreError> {
+    /// Writes what must be in the store before the next root: a page, when one is due, and then also a copy of the
+    /// root that is about to be replaced, for a rebuild to start from.
+    async fn spill(&self, base: &Manifest, next: &mut Manifest) -> Result<(), ManifestStoreError> {
+        let mut spilled = false;
         while let Some((name, bytes)) = next.spill(self.entries_inline_max, self.ids.random()) {
             let key = self.partition.manifest_page(&name);
             self.store.put_if_absent(&key, bytes).await?;
+            spilled = true;
         }
-        Ok(())
+        if !spilled {
+            return Ok(());
+        }
+        let key = self
+            .partition
+            .retired_root(base.generation, &base.nonce());
+        match self
+            .store
+            .put_if_absent(&key, manifest_root::encode(base))
+            .await
+        {
+            // An attempt before this one has written the same copy.
+            Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
     }
 
     async fn read_root(&self) -> Result<Option<Seen>, ManifestStoreError> {

@@ -6,9 +6,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::stream::{BoxStream, FuturesUnordered};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
@@ -129,7 +129,7 @@ impl RemoteStore {
         S: Stream<Item = Result<Bytes, std::io::Error>> + Send,
     {
         let part_bytes = part_bytes.max(PART_BYTES_MIN);
-        let mut parts = std::pin::pin!(Parts::new(body, part_bytes));
+        let mut parts = Parts::new(body, part_bytes);
         let first = parts.next_part(key).await?;
         if first.content_length() < part_bytes {
             let length = first.content_length() as u64;
@@ -299,8 +299,6 @@ impl RemoteStore {
                     e
                 })
             })
-            // A folder that was never made is an empty listing.
-            .try_filter(|_| futures::future::ready(true))
             .boxed()
     }
 
@@ -434,16 +432,5 @@ impl<S: Stream<Item = Result<Bytes, std::io::Error>> + Send> Parts<S> {
     }
 }
 
-/// Joins chunks where one contiguous buffer is needed.
-pub(super) fn contiguous(payload: &PutPayload) -> Bytes {
-    match payload.as_ref() {
-        [one] => one.clone(),
-        many => {
-            let mut all = BytesMut::with_capacity(payload.content_length());
-            for chunk in many {
-                all.extend_from_slice(chunk);
-            }
-            all.freeze()
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -95,7 +95,9 @@ pub(super) fn build(bucket: &str, options: &S3Options) -> Result<AmazonS3, Store
             max_retries: options.retries_max,
             retry_timeout: Duration::from_millis(options.retry_timeout_ms),
         })
-        .with_conditional_put(S3ConditionalPut::ETagMatch);
+        .with_conditional_put(S3ConditionalPut::ETagMatch)
+        // Deletes are single here, and not every server has the bulk request.
+        .with_disable_bulk_delete(true);
     if let Some(endpoint) = &options.endpoint {
         let plain = match endpoint.split_once("://") {
             Some(("http", _)) => true,
