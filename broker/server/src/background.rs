@@ -180,11 +180,20 @@ fn roll(upkeep: &Upkeep) {
             continue;
         }
         match partition.log().maybe_roll(now_ms) {
-            Ok(false) => {}
-            Ok(true) => {
-                upkeep.open.lock().remove(partition.topic_partition());
-                partition.on_rolled();
-                upkeep.sealed(&partition);
+            Ok(rolled) => {
+                if rolled {
+                    upkeep.sealed(&partition);
+                }
+                // An append that comes now either is seen here or finds the mark gone and opens it again: it writes
+                // first and marks then, and marking takes this lock.
+                let mut open = upkeep.open.lock();
+                partition.set_open(false);
+                if partition.log().active_segment_base_offset() == partition.log().log_end_offset()
+                {
+                    open.remove(partition.topic_partition());
+                } else {
+                    partition.set_open(true);
+                }
             }
             Err(error) => {
                 tracing::error!(partition = %partition.topic_partition(), %error, "could not roll the log");
@@ -199,8 +208,11 @@ fn retain(logs: &LogManager) {
         if log.config().remote_storage_enable {
             continue;
         }
-        let planned = log.plan_retention(now_ms, &TierView::default());
-        match planned.and_then(|plan| log.apply_retention(&plan, now_ms)) {
+        let plan = log.plan_retention(now_ms, &TierView::default());
+        if plan.is_empty() {
+            continue;
+        }
+        match log.apply_retention(&plan, now_ms) {
             Ok(deleted) if deleted.segments == 0 => {}
             Ok(deleted) => tracing::info!(
                 partition = %log.topic_partition(),

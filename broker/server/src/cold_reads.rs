@@ -52,14 +52,13 @@ impl ColdReads {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        self.waiting.inc();
+        let _waiting = Waiting::new(&self.waiting);
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let done = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             work()
         })
         .await;
-        self.waiting.dec();
         // A panic has been reported by the panic hook; the caller answers with an error.
         done.ok()
     }
@@ -80,6 +79,22 @@ impl ColdReads {
         self.run(move || cold.iter().try_for_each(read_into_page_cache))
             .await
             .unwrap_or_else(|| Err(io::Error::other("the reading thread failed")))
+    }
+}
+
+/// Counts one who waits, also when its connection goes away meanwhile.
+struct Waiting<'a>(&'a IntGauge);
+
+impl<'a> Waiting<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -151,3 +151,6 @@ impl Apis {
         self.metrics.error(api, error);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,18 +86,21 @@ impl GroupDriver {
         };
         let (reply, response) = oneshot::channel();
         let message = Message::Request {
-            client: client.clone(),
+            client,
             version,
-            request: request.clone(),
+            request,
             reply,
         };
-        if sender.send(message).await.is_err() {
-            return self.refuse(client, version, request);
-        }
-        match response.await {
-            Ok(response) => Some(response),
-            // The task ended with the request unanswered.
-            Err(_) => self.refuse(client, version, request),
+        match sender.send(message).await {
+            // A task that ends answers what it still finds in its queue.
+            Ok(()) => response.await.ok(),
+            Err(mpsc::error::SendError(Message::Request {
+                client,
+                version,
+                request,
+                ..
+            })) => self.refuse(client, version, request),
+            Err(_) => None,
         }
     }
 

@@ -62,8 +62,19 @@ impl ShardTask {
         if self.load().await {
             self.serve().await;
         }
-        let effects = self.shard.handle(clock::now_ms(), GroupEvent::Unload);
-        self.perform(effects);
+        self.handle(GroupEvent::Unload);
+        self.messages.close();
+        while let Some(message) = self.messages.recv().await {
+            if let Message::Request {
+                client,
+                version,
+                request,
+                reply,
+            } = message
+            {
+                self.request(client, version, request, reply);
+            }
+        }
     }
 
     /// False when the partition was given up before it was loaded.

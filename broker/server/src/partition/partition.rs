@@ -158,9 +158,9 @@ impl Partition {
         }
     }
 
-    /// The active segment was sealed and the next append opens another.
-    pub fn on_rolled(&self) {
-        self.open.store(false, Ordering::Release);
+    /// Says whether the upkeep knows of records in the active segment; the next append tells it otherwise.
+    pub fn set_open(&self, open: bool) {
+        self.open.store(open, Ordering::SeqCst);
     }
 
     pub fn is_closed(&self) -> bool {
@@ -344,9 +344,13 @@ impl Partition {
         }
         let verdict = self.on_appended(ends);
         let high_watermark = log.high_watermark();
+        let leads =
+            !matches!(&verdict, Err(failure) if failure.error == KafkaError::NotLeaderOrFollower);
         for (acks, reply, outcome) in outcomes {
             match (outcome, acks) {
-                (Ok(appended), RequiredAcks::All) if appended.last_offset >= high_watermark => {
+                (Ok(appended), RequiredAcks::All)
+                    if leads && appended.last_offset >= high_watermark =>
+                {
                     self.commit_waiters
                         .register(appended.last_offset + 1, appended, reply);
                 }
@@ -361,7 +365,7 @@ impl Partition {
         }
         // A follower's fetch may have moved the watermark between the check and the registration.
         self.commit_waiters.complete(log.high_watermark(), verdict);
-        if !self.open.swap(true, Ordering::AcqRel) {
+        if !self.open.swap(true, Ordering::SeqCst) {
             self.parts.upkeep.opened(self);
         }
         if log.active_segment_base_offset() != active_before {

@@ -11,6 +11,7 @@ use strandline_log::{FileSlice, Log, LogRead, Offset, ReadError};
 use strandline_tiering::RemoteReadError;
 use strandline_wire::KafkaError;
 
+use super::sessions::SessionFetch;
 use crate::api::Apis;
 use crate::partition::{self, Partition};
 use crate::tier_driver::PendingRemoteRead;
@@ -37,6 +38,7 @@ pub struct Look {
 pub struct Terms<'a> {
     pub apis: &'a Apis,
     pub image: &'a MetadataImage,
+    pub fetch: &'a SessionFetch,
     pub read_committed: bool,
     /// A follower's fetch, which no replica set here knows.
     pub from_follower: bool,
@@ -66,6 +68,7 @@ impl Look {
             high_watermark: self.high_watermark,
             log_start_offset: self.log_start_offset,
             records_len: self.bytes,
+            more: self.unread,
             directive: self.diverging_epoch.is_some(),
         }
     }
@@ -158,6 +161,11 @@ pub async fn look(terms: &Terms<'_>, candidate: Candidate, max_bytes: usize, fir
             return look;
         }
     };
+    // Watched before it is looked at: what is appended in between marks it again.
+    terms
+        .apis
+        .sessions
+        .watch(terms.fetch, look.candidate.slot, &partition);
     look.partition = Some(Arc::clone(&partition));
     if let Err(error) = partition.check_leader(position.current_leader_epoch) {
         look.fail(error);

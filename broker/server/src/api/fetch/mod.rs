@@ -60,13 +60,14 @@ pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest
         let terms = Terms {
             apis,
             image: &image,
+            fetch: &fetch,
             read_committed,
             from_follower: replica_id >= 0,
         };
         let candidates = apis.sessions.candidates(&fetch);
         // An incremental fetch without a change has nothing to look at, and waits for one.
         let nothing_asked = candidates.is_empty() && !fetch.is_incremental();
-        let looks = look_at_all(&terms, &fetch, candidates, max_bytes, deadline).await;
+        let looks = look_at_all(&terms, candidates, max_bytes, deadline).await;
         let bytes: usize = looks.iter().map(|look| look.bytes).sum();
         let due = nothing_asked
             || bytes >= min_bytes
@@ -75,24 +76,20 @@ pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest
         if due {
             return answer(apis, context, &fetch, &image, looks, read_committed).await;
         }
-        let results: Vec<_> = looks
-            .iter()
-            .filter(|look| !look.unread)
-            .map(|look| (look.candidate.slot, look.result()))
-            .collect();
-        apis.sessions.park(&fetch, &results);
+        let changed = apis.sessions.park(&fetch, &looks);
         if !fetch.is_watching() {
             // Looks again before it waits: what was appended before the watch is not reported.
             fetch.watch(looks.into_iter().filter_map(|look| look.partition));
             continue;
         }
-        wait(&fetch, min_bytes - bytes, deadline).await;
+        if !changed {
+            wait(&fetch, min_bytes - bytes, deadline).await;
+        }
     }
 }
 
 async fn look_at_all(
     terms: &Terms<'_>,
-    fetch: &SessionFetch,
     candidates: Vec<Candidate>,
     max_bytes: usize,
     deadline: Instant,
@@ -102,12 +99,6 @@ async fn look_at_all(
     let mut found = false;
     for candidate in candidates {
         let looked = look(terms, candidate, bytes_left, !found).await;
-        if let Some(partition) = &looked.partition {
-            terms
-                .apis
-                .sessions
-                .watch(fetch, looked.candidate.slot, partition);
-        }
         found |= looked.bytes > 0;
         bytes_left = bytes_left.saturating_sub(looked.bytes);
         looks.push(looked);
@@ -141,11 +132,7 @@ async fn answer(
     looks: Vec<Look>,
     read_committed: bool,
 ) -> ResponseBody {
-    let results: Vec<_> = looks
-        .iter()
-        .map(|look| (look.candidate.slot, look.result(), look.unread))
-        .collect();
-    let belongs = match apis.sessions.settle(fetch, &results) {
+    let belongs = match apis.sessions.settle(fetch, &looks) {
         Ok(belongs) => belongs,
         Err(error) => {
             apis.count_error(Api::Fetch, error);

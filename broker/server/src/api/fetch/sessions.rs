@@ -11,11 +11,11 @@ use kafka_protocol::messages::FetchRequest;
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge, Registry};
 use strandline_core::fetch_session::{
-    Candidate, FetchContext, FetchKind, FetchSessionCache, FetchSessionConfig, PartitionResult,
-    Slot,
+    Candidate, FetchContext, FetchKind, FetchSessionCache, FetchSessionConfig, Slot,
 };
 use strandline_wire::KafkaError;
 
+use super::look::Look;
 use crate::partition::{FetchWaiter, Partition};
 use crate::{clock, ids};
 
@@ -59,6 +59,8 @@ struct Shard {
     cache: FetchSessionCache,
     watched: HashMap<i32, Watched>,
     evictions_counted: u64,
+    sessions_counted: i64,
+    partitions_counted: i64,
 }
 
 pub struct FetchSessions {
@@ -126,6 +128,8 @@ impl FetchSessions {
                     cache: FetchSessionCache::new(config, Box::new(ids::any_i32)),
                     watched: HashMap::new(),
                     evictions_counted: 0,
+                    sessions_counted: 0,
+                    partitions_counted: 0,
                 })
             })
             .collect();
@@ -170,19 +174,6 @@ impl FetchSessions {
 
     /// What to look at now. Of a session: what is marked.
     pub fn candidates(&self, fetch: &SessionFetch) -> Vec<Candidate> {
-        if !fetch.has_session() {
-            fetch.waiter.take_dirty();
-            let wanted = fetch.context.wanted.iter();
-            return (0..)
-                .zip(wanted)
-                .map(|(slot, wanted)| Candidate {
-                    slot: Slot(slot),
-                    topic: wanted.topic.clone(),
-                    partition: wanted.partition,
-                    position: wanted.position,
-                })
-                .collect();
-        }
         let mut shard = self.shards[fetch.shard].lock();
         for slot in fetch.waiter.take_dirty() {
             shard.cache.mark_dirty(fetch.context.session_id, Slot(slot));
@@ -209,39 +200,34 @@ impl FetchSessions {
         }
     }
 
-    pub fn park(&self, fetch: &SessionFetch, results: &[(Slot, PartitionResult)]) {
-        if fetch.has_session() {
-            let mut shard = self.shards[fetch.shard].lock();
-            for (slot, result) in results {
-                shard.cache.park(&fetch.context, *slot, result);
-            }
-        }
-    }
-
-    /// Which of the looks belong in the answer. `unread`: has more than was looked at, so it stays marked.
-    pub fn settle(
-        &self,
-        fetch: &SessionFetch,
-        results: &[(Slot, PartitionResult, bool)],
-    ) -> Result<Vec<bool>, KafkaError> {
+    /// Nothing to answer yet. True when something changed since the looks: look again instead of waiting.
+    pub fn park(&self, fetch: &SessionFetch, looks: &[Look]) -> bool {
         if !fetch.has_session() {
-            return Ok(vec![true; results.len()]);
+            return false;
         }
         let mut shard = self.shards[fetch.shard].lock();
-        let cache = &mut shard.cache;
-        let answered = results
+        looks.iter().fold(false, |again, look| {
+            shard
+                .cache
+                .park(&fetch.context, &look.candidate, &look.result())
+                | again
+        })
+    }
+
+    /// Which of the looks belong in the answer.
+    pub fn settle(&self, fetch: &SessionFetch, looks: &[Look]) -> Result<Vec<bool>, KafkaError> {
+        let mut shard = self.shards[fetch.shard].lock();
+        let belongs = looks
             .iter()
-            .map(|(slot, result, unread)| {
-                let answered = cache.settle(&fetch.context, *slot, result);
-                if *unread {
-                    cache.mark_dirty(fetch.context.session_id, *slot);
-                }
-                answered
+            .map(|look| {
+                shard
+                    .cache
+                    .settle(&fetch.context, &look.candidate, &look.result())
             })
             .collect();
-        let finished = cache.finish(clock::now_ms(), &fetch.context);
+        let finished = shard.cache.finish(&fetch.context);
         self.account(&mut shard);
-        finished.map(|()| answered)
+        finished.map(|()| belongs)
     }
 
     /// Lets go of closed sessions' watches and keeps the metrics.
@@ -252,17 +238,13 @@ impl FetchSessions {
         let evictions = shard.cache.evictions();
         self.evictions.inc_by(evictions - shard.evictions_counted);
         shard.evictions_counted = evictions;
-    }
-
-    /// For the metrics page: walks the shards.
-    pub fn update_gauges(&self) {
-        let (mut sessions, mut partitions) = (0, 0);
-        for shard in &self.shards {
-            let shard = shard.lock();
-            sessions += shard.cache.len();
-            partitions += shard.cache.partitions_cached();
-        }
-        self.sessions.set(sessions as i64);
-        self.partitions.set(partitions as i64);
+        let (sessions, partitions) = (
+            shard.cache.len() as i64,
+            shard.cache.partitions_cached() as i64,
+        );
+        self.sessions.add(sessions - shard.sessions_counted);
+        self.partitions.add(partitions - shard.partitions_counted);
+        shard.sessions_counted = sessions;
+        shard.partitions_counted = partitions;
     }
 }
