@@ -100,14 +100,22 @@ impl Client {
     }
 
     /// A topic's metadata, from the cache while it is fresh. Waits for a topic that is being created.
-    pub async fn topic(&self, topic: &str) -> Result<TopicMetadata, ClientError> {
+    pub async fn topic(&self, topic: &str) -> Result<Arc<TopicMetadata>, ClientError> {
+        Ok(self.named_topic(topic).await?.1)
+    }
+
+    /// With the shared copy of its name.
+    pub(crate) async fn named_topic(
+        &self,
+        topic: &str,
+    ) -> Result<(Arc<str>, Arc<TopicMetadata>), ClientError> {
         if let Some(found) = self.fresh_topic(topic) {
             return Ok(found);
         }
         self.retry(&format!("metadata of topic {topic}"), || async {
             let errors = self.refresh_metadata(Some(&[topic])).await?;
-            match self.metadata().topics.get(topic) {
-                Some(found) => Ok(found.clone()),
+            match self.metadata().topics.get_key_value(topic) {
+                Some((name, found)) => Ok((Arc::clone(name), Arc::clone(found))),
                 None => {
                     let what = format!("topic {topic}");
                     let error = errors.into_iter().find(|(name, _)| name == topic);
@@ -125,7 +133,7 @@ impl Client {
         .await
     }
 
-    fn fresh_topic(&self, topic: &str) -> Option<TopicMetadata> {
+    fn fresh_topic(&self, topic: &str) -> Option<(Arc<str>, Arc<TopicMetadata>)> {
         let cached = self
             .inner
             .metadata
@@ -135,7 +143,8 @@ impl Client {
         if read_at.elapsed() > self.config().metadata_max_age {
             return None;
         }
-        cached.metadata.topics.get(topic).cloned()
+        let (name, found) = cached.metadata.topics.get_key_value(topic)?;
+        Some((Arc::clone(name), Arc::clone(found)))
     }
 
     /// The broker that leads a partition.
@@ -161,7 +170,7 @@ impl Client {
                 self.metadata()
                     .topics
                     .get(topic)
-                    .and_then(leader_in)
+                    .and_then(|found| leader_in(found))
                     .ok_or_else(no_leader)
             }
         }

@@ -46,7 +46,7 @@ pub struct Metadata {
     pub cluster_id: Option<String>,
     pub controller_id: Option<i32>,
     pub brokers: BTreeMap<i32, Broker>,
-    pub topics: BTreeMap<Arc<str>, TopicMetadata>,
+    pub topics: BTreeMap<Arc<str>, Arc<TopicMetadata>>,
 }
 
 impl Metadata {
@@ -106,7 +106,8 @@ impl Metadata {
                 is_internal: topic.is_internal,
                 partitions: partitions.collect(),
             };
-            self.topics.insert(Arc::from(name.0.as_str()), metadata);
+            self.topics
+                .insert(Arc::from(name.0.as_str()), Arc::new(metadata));
         }
         errors
     }

@@ -5,6 +5,7 @@
 //!
 //! - `partition_queue`: one partition's batches, their sequences and retries. Pure.
 //! - `partitioner`: which partition a key belongs to. Pure.
+//! - `request`: batches to a Produce request, and its answer to what became of each.
 //! - `sender`: the task that drains queues into Produce requests, one worker per broker.
 //!
 //! What always holds: a record's delivery is answered exactly once; unanswered bytes are bounded by `buffer_bytes_max`;
@@ -15,6 +16,7 @@ mod config;
 mod delivery;
 mod partition_queue;
 mod partitioner;
+mod request;
 mod sender;
 
 use std::collections::HashMap;
@@ -111,9 +113,12 @@ impl Producer {
         partition: Option<i32>,
         record: NewRecord,
     ) -> Result<Delivery, ClientError> {
-        let partition = match partition {
-            Some(partition) => partition,
-            None => self.choose_partition(topic, record.key.as_deref()).await?,
+        let (topic, metadata) = self.shared.client.named_topic(topic).await?;
+        let count = metadata.partitions.len().max(1);
+        let partition = match (partition, &record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, count as i32),
+            (None, None) => (self.shared.sticky.load(Ordering::Relaxed) % count) as i32,
         };
         Ok(self
             .send_to(TopicPartition::new(topic, partition), record)
@@ -141,16 +146,6 @@ impl Producer {
             shared.work.notify_one();
         }
         delivery
-    }
-
-    async fn choose_partition(&self, topic: &str, key: Option<&[u8]>) -> Result<i32, ClientError> {
-        let metadata = self.shared.client.topic(topic).await?;
-        let count = metadata.partitions.len().max(1);
-        if let Some(key) = key {
-            return Ok(partition_for_key(key, count as i32));
-        }
-        let sticky = self.shared.sticky.load(Ordering::Relaxed) % count;
-        Ok(sticky as i32)
     }
 
     /// Sends what was taken in before this call, and waits until all of it is answered.
