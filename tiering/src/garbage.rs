@@ -96,12 +96,9 @@ impl Garbage {
         }
     }
 
-    pub fn len(&self) -> usize {
+    /// Removals that wait.
+    pub fn waiting(&self) -> usize {
         self.queue.lock().removals.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Returns after the next [`push`](Self::push).
@@ -129,6 +126,6 @@ mod tests {
         assert_eq!(garbage.pop(10), Ok(removal("a1")));
         assert_eq!(garbage.pop(10), Ok(removal("a2")));
         assert_eq!(garbage.pop(10), Err(Some(20)));
-        assert_eq!(garbage.len(), 1);
+        assert_eq!(garbage.waiting(), 1);
     }
 }

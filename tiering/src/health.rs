@@ -114,6 +114,8 @@ pub struct TierHealth {
     /// Why the store cannot be used for tiering, if the probe found a reason.
     pub store_error: Option<String>,
     pub workers_restarted: u64,
+    /// Objects and deleted topics that are still to be removed from the store.
+    pub removals_waiting: usize,
 }
 
 impl TierHealth {

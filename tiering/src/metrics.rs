@@ -58,7 +58,7 @@ impl TierMetrics {
     pub fn new(registry: &Registry) -> prometheus::Result<Self> {
         let request_seconds = HistogramVec::new(
             HistogramOpts::new(
-                "remote_request_seconds",
+                "strandline_remote_request_seconds",
                 "How long requests to the object store took, by purpose.",
             )
             .buckets(vec![
@@ -70,98 +70,98 @@ impl TierMetrics {
         Ok(Self {
             remote_copy_bytes: counters(
                 registry,
-                "remote_copy_bytes_total",
+                "strandline_remote_copy_bytes_total",
                 "Log bytes uploaded to the object store and named in a manifest.",
             )?,
             remote_copy_requests: counters(
                 registry,
-                "remote_copy_requests_total",
+                "strandline_remote_copy_requests_total",
                 "Uploads of log ranges that were begun.",
             )?,
             remote_copy_errors: counters(
                 registry,
-                "remote_copy_errors_total",
+                "strandline_remote_copy_errors_total",
                 "Uploads and manifest edits that failed and are tried again.",
             )?,
             remote_copy_lag_bytes: gauges(
                 registry,
-                "remote_copy_lag_bytes",
+                "strandline_remote_copy_lag_bytes",
                 "Bytes of sealed segments that are not in the object store yet.",
             )?,
             remote_copy_lag_segments: gauges(
                 registry,
-                "remote_copy_lag_segments",
+                "strandline_remote_copy_lag_segments",
                 "Sealed segments that are not in the object store yet.",
             )?,
             remote_delete_requests: counters(
                 registry,
-                "remote_delete_requests_total",
+                "strandline_remote_delete_requests_total",
                 "Objects whose removal was asked for.",
             )?,
             remote_delete_errors: counters(
                 registry,
-                "remote_delete_errors_total",
+                "strandline_remote_delete_errors_total",
                 "Removals of objects that failed and are tried again.",
             )?,
             remote_fetch_bytes: counters(
                 registry,
-                "remote_fetch_bytes_total",
+                "strandline_remote_fetch_bytes_total",
                 "Log bytes handed to readers from the remote tier, cached or not.",
             )?,
             remote_fetch_requests: counters(
                 registry,
-                "remote_fetch_requests_total",
+                "strandline_remote_fetch_requests_total",
                 "Reads below the local start of a log.",
             )?,
             remote_fetch_errors: counters(
                 registry,
-                "remote_fetch_errors_total",
+                "strandline_remote_fetch_errors_total",
                 "Reads below the local start that failed.",
             )?,
             remote_log_size_bytes: gauges(
                 registry,
-                "remote_log_size_bytes",
+                "strandline_remote_log_size_bytes",
                 "Log bytes that the manifests name.",
             )?,
             remote_request_seconds: request_seconds,
             cache_hits: counter(
                 registry,
-                "remote_cache_hits_total",
+                "strandline_remote_cache_hits_total",
                 "Chunks that readers found in the local cache.",
             )?,
             cache_misses: counter(
                 registry,
-                "remote_cache_misses_total",
+                "strandline_remote_cache_misses_total",
                 "Chunks that readers had to wait for.",
             )?,
             cache_corrupt: counter(
                 registry,
-                "remote_cache_corrupt_total",
+                "strandline_remote_cache_corrupt_total",
                 "Cached chunks that failed their checksum and were fetched again.",
             )?,
             cache_errors: counter(
                 registry,
-                "remote_cache_errors_total",
+                "strandline_remote_cache_errors_total",
                 "Failures of the cache's folder.",
             )?,
             cache_bytes: gauge(
                 registry,
-                "remote_cache_bytes",
+                "strandline_remote_cache_bytes",
                 "Bytes of chunks in the local cache.",
             )?,
             cache_evicted_bytes: counter(
                 registry,
-                "remote_cache_evicted_bytes_total",
+                "strandline_remote_cache_evicted_bytes_total",
                 "Bytes of chunks that were removed to keep the cache's limit.",
             )?,
             read_ahead_chunks: counter(
                 registry,
-                "remote_read_ahead_chunks_total",
+                "strandline_remote_read_ahead_chunks_total",
                 "Chunks fetched before a reader asked for them.",
             )?,
             workers_restarted: counter(
                 registry,
-                "remote_workers_restarted_total",
+                "strandline_remote_workers_restarted_total",
                 "Tasks of the tier that died and were started again. Each is a bug worth a report.",
             )?,
         })

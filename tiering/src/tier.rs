@@ -253,6 +253,7 @@ impl Tier {
             partitions: led.len(),
             store_error: self.core.store_error.lock().as_deref().map(str::to_owned),
             workers_restarted: self.core.metrics.workers_restarted.get(),
+            removals_waiting: self.core.garbage.waiting(),
             ..TierHealth::default()
         };
         for partition in led.values().map(|led| &led.partition) {
@@ -332,3 +333,6 @@ pub(crate) fn until(due_ms: Option<TimestampMs>, now_ms: TimestampMs) -> Duratio
     });
     Duration::from_millis(wait_ms as u64)
 }
+
+#[cfg(test)]
+mod tests;

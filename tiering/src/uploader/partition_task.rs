@@ -131,6 +131,16 @@ impl RemotePartition {
         if manifest.as_ref().is_some_and(|m| m.is_deleted()) {
             return Ok(done(CopyState::Deleted));
         }
+        if let Some(known) = &manifest
+            && known.fence > self.leader.fence
+        {
+            // Not ours any more: neither an upload nor a removal is.
+            return Err(ManifestStoreError::Edit(ManifestError::Fenced {
+                ours: self.leader.fence,
+                current: known.fence,
+            })
+            .into());
+        }
         if let Some(known) = manifest {
             manifest = Some(self.agree_on_log_start(known).await?);
         }
