@@ -12,7 +12,9 @@ use crate::id_source::IdSource;
 use crate::manifest::{Manifest, ManifestStore, ManifestStoreError, PageCache};
 use crate::store::RemoteStore;
 
-pub use segments::{SegmentReadError, position_of, read_log_bytes, read_segment_tail, verify_object};
+pub use segments::{
+    SegmentReadError, position_of, read_log_bytes, read_segment_tail, verify_object,
+};
 pub use topics::{BucketError, TopicInfo};
 
 /// A read-only view of a bucket.

@@ -80,7 +80,9 @@ async fn upload(store: &RemoteStore, batches: usize) -> (ManifestEntry, Vec<u8>)
         .await
         .expect("uploads");
     assert_eq!(length, entry.bytes);
-    let footer = verify_object(store, &key(), &entry).await.expect("is there");
+    let footer = verify_object(store, &key(), &entry)
+        .await
+        .expect("is there");
     assert_eq!(&footer, plan.footer());
     let edit = Edit::Append {
         entry: entry.clone(),
@@ -137,10 +139,11 @@ async fn damage_is_told_and_never_handed_out() {
     let (entry, bytes) = upload(&store, 10).await;
     let path = folder.path().join(entry.key(&key()));
     let sound = std::fs::read(&path).expect("reads");
-    let tail = read_segment_tail(&store, &key(), &entry).await.expect("sound");
-    let read = async || {
-        read_log_bytes(&store, &key(), &entry, &tail.footer, 0..bytes.len() as u64).await
-    };
+    let tail = read_segment_tail(&store, &key(), &entry)
+        .await
+        .expect("sound");
+    let read =
+        async || read_log_bytes(&store, &key(), &entry, &tail.footer, 0..bytes.len() as u64).await;
     let flipped = |at: usize| {
         let mut object = sound.clone();
         object[at] ^= 1;
@@ -148,20 +151,35 @@ async fn damage_is_told_and_never_handed_out() {
     };
     flipped(bytes.len() / 2);
     let e = read().await.expect_err("a log byte");
-    assert!(matches!(e, SegmentReadError::Damaged { .. }) && e.is_loss(), "{e}");
+    assert!(
+        matches!(e, SegmentReadError::Damaged { .. }) && e.is_loss(),
+        "{e}"
+    );
     for at in [bytes.len() + 3, sound.len() - 20, sound.len() - 1] {
         flipped(at);
         let e = read_segment_tail(&store, &key(), &entry).await;
         assert!(e.expect_err("the tail").is_loss());
     }
     std::fs::write(&path, &sound[..sound.len() - 1]).expect("writes");
-    let e = read_segment_tail(&store, &key(), &entry).await.expect_err("cut");
-    assert!(matches!(e, SegmentReadError::Store(StoreError::Short { .. })), "{e}");
-    let e = verify_object(&store, &key(), &entry).await.expect_err("cut");
+    let e = read_segment_tail(&store, &key(), &entry)
+        .await
+        .expect_err("cut");
+    assert!(
+        matches!(e, SegmentReadError::Store(StoreError::Short { .. })),
+        "{e}"
+    );
+    let e = verify_object(&store, &key(), &entry)
+        .await
+        .expect_err("cut");
     assert!(e.is_loss(), "{e}");
     std::fs::write(&path, &sound).expect("writes");
-    let other = ManifestEntry { end: entry.end + 1, ..entry.clone() };
-    let e = verify_object(&store, &key(), &other).await.expect_err("other");
+    let other = ManifestEntry {
+        end: entry.end + 1,
+        ..entry.clone()
+    };
+    let e = verify_object(&store, &key(), &other)
+        .await
+        .expect_err("other");
     assert!(matches!(e, SegmentReadError::WrongObject { .. }), "{e}");
     std::fs::remove_file(&path).expect("removes");
     let e = read().await.expect_err("gone");
@@ -187,23 +205,45 @@ async fn topics_are_found_by_name_in_the_bucket_alone() {
     let found = reader.find_topic("a").await.expect("lists").expect("there");
     assert_eq!((found.topic_id.as_u128(), found.partitions), (2, 4));
     // More partitions and the deletion stick, whatever comes later.
-    let deleted = TopicMarker { partitions: 6, deleted_ms: Some(300), ..marker("a", 2, 4, 200) };
+    let deleted = TopicMarker {
+        partitions: 6,
+        deleted_ms: Some(300),
+        ..marker("a", 2, 4, 200)
+    };
     deleted.ensure(&store, "c1").await.expect("writes");
-    marker("a", 2, 4, 200).ensure(&store, "c1").await.expect("writes");
+    marker("a", 2, 4, 200)
+        .ensure(&store, "c1")
+        .await
+        .expect("writes");
     let found = reader.find_topic("a").await.expect("lists").expect("there");
     assert_eq!(found.topic_id.as_u128(), 1);
     let topics = reader.list_topics().await.expect("lists");
     let seen: Vec<_> = topics
         .iter()
-        .map(|t| (t.topic.as_str(), t.topic_id.as_u128(), t.partitions, t.deleted_ms))
+        .map(|t| {
+            (
+                t.topic.as_str(),
+                t.topic_id.as_u128(),
+                t.partitions,
+                t.deleted_ms,
+            )
+        })
         .collect();
     assert_eq!(
         seen,
-        [("a", 2, 6, Some(300)), ("a", 1, 2, None), ("a-b", 3, 1, None)]
+        [
+            ("a", 2, 6, Some(300)),
+            ("a", 1, 2, None),
+            ("a-b", 3, 1, None)
+        ]
     );
 
     old.ensure(&store, "c2").await.expect("writes");
-    let e = reader.list_topics().await.expect_err("ambiguous").to_string();
+    let e = reader
+        .list_topics()
+        .await
+        .expect_err("ambiguous")
+        .to_string();
     assert!(e.contains("c1, c2"), "{e}");
     let c2 = BucketReader::new(store, Some("c2".to_owned()));
     assert_eq!(c2.list_topics().await.expect("lists").len(), 1);

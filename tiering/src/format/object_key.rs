@@ -186,7 +186,7 @@ mod tests {
             counter: 6,
             random: 0xabc,
         };
-        let folder = "e6ce/cluster-A/ASNFZ4mrze_-3LqYdlQyEA/7";
+        let folder = "9a3e/cluster-A/ASNFZ4mrze_-3LqYdlQyEA/7";
         assert_eq!(key().folder(), folder);
         assert_eq!(
             key().segment(&name),

@@ -13,8 +13,8 @@
 
 use bytes::{BufMut, Bytes};
 pub use strandline_log::leader_epoch::EpochEntry;
-pub use strandline_log::txn_index::AbortedTxn;
 use strandline_log::txn_index::ABORTED_TXN_LEN;
+pub use strandline_log::txn_index::AbortedTxn;
 use strandline_log::{Offset, TimestampMs};
 
 use super::bytes_io::{FormatError, Reader};
@@ -262,16 +262,32 @@ mod tests {
     fn lookups_start_at_the_last_batch_that_cannot_be_skipped() {
         let mut builder = IndexBuilder::default();
         // Time goes backwards at offset 20; the interval of 100 skips the batch at position 150.
-        for (base, position, max_timestamp) in
-            [(5, 0, 1_000), (10, 100, 3_000), (15, 150, 2_000), (20, 250, 2_500), (30, 400, 4_000)]
-        {
+        for (base, position, max_timestamp) in [
+            (5, 0, 1_000),
+            (10, 100, 3_000),
+            (15, 150, 2_000),
+            (20, 250, 2_500),
+            (30, 400, 4_000),
+        ] {
             builder.batch(base, position, max_timestamp, 100);
         }
         let indexes = builder.finish();
         indexes.check().expect("consistent");
         assert_eq!(indexes.indexed_batches(), 4);
-        for (offset, expected) in [(0, 0), (5, 0), (9, 0), (10, 100), (17, 100), (20, 250), (99, 400)] {
-            assert_eq!(indexes.position_for(offset).position, expected, "offset {offset}");
+        for (offset, expected) in [
+            (0, 0),
+            (5, 0),
+            (9, 0),
+            (10, 100),
+            (17, 100),
+            (20, 250),
+            (99, 400),
+        ] {
+            assert_eq!(
+                indexes.position_for(offset).position,
+                expected,
+                "offset {offset}"
+            );
         }
         for (timestamp, expected) in [
             (i64::MIN, 0),

@@ -92,7 +92,7 @@ impl SegmentObjectPlan {
         let mut scanner = BatchScanner::new(&meta);
         let mut chunk_crcs = Vec::new();
         let mut log_bytes = 0;
-        for chunk in Chunks::new(&slices, chunk_bytes as usize) {
+        for chunk in Chunks::new(slices.clone(), chunk_bytes as usize) {
             let chunk = chunk?;
             chunk_crcs.push(crc32c::crc32c(&chunk));
             log_bytes += chunk.len() as u64;
@@ -170,7 +170,7 @@ impl SegmentObjectPlan {
     pub fn body(&self) -> impl Iterator<Item = Result<Bytes, PlanError>> + Send + use<> {
         let footer = self.tail.footer.clone();
         let tail = self.tail_bytes.clone();
-        let chunks = Chunks::new(&self.slices, footer.chunk_bytes as usize);
+        let chunks = Chunks::new(self.slices.clone(), footer.chunk_bytes as usize);
         chunks
             .enumerate()
             .map(move |(i, chunk)| {
@@ -200,9 +200,9 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn new(slices: &[FileSlice], chunk_bytes: usize) -> Self {
+    fn new(slices: Vec<FileSlice>, chunk_bytes: usize) -> Self {
         Self {
-            slices: slices.to_vec().into_iter(),
+            slices: slices.into_iter(),
             current: None,
             chunk_bytes,
         }

@@ -52,7 +52,8 @@ impl TopicMarker {
             created_ms: self.created_ms,
             deleted_ms: self.deleted_ms,
         };
-        let mut bytes = serde_json::to_vec_pretty(&json).expect("texts and numbers have a JSON form");
+        let mut bytes =
+            serde_json::to_vec_pretty(&json).expect("texts and numbers have a JSON form");
         bytes.push(b'\n');
         bytes.into()
     }

@@ -24,10 +24,7 @@ pub enum Edit {
     AdvanceLogStart { offset: Offset },
     /// Forgets entries that end at or below `below`, which the log start must have passed. When the cut goes through
     /// a page, `cut` says where; see `ManifestStore::plan_remove_expired`.
-    RemoveExpired {
-        below: Offset,
-        cut: Option<PageCut>,
-    },
+    RemoveExpired { below: Offset, cut: Option<PageCut> },
     /// Uploads begun before this edit can no longer commit: then unreferenced objects of theirs may be deleted.
     RaiseFloor,
     /// The tombstone. Nothing can be appended any more; what is there stays named.
@@ -80,12 +77,7 @@ pub enum ManifestError {
 
 impl Manifest {
     /// The manifest after edits under a fence. Generation and nonce are the next ones; the caller gives the nonce.
-    pub fn apply(
-        &self,
-        fence: Fence,
-        edits: &[Edit],
-        nonce: Nonce,
-    ) -> Result<Self, ManifestError> {
+    pub fn apply(&self, fence: Fence, edits: &[Edit], nonce: Nonce) -> Result<Self, ManifestError> {
         if fence < self.fence {
             return Err(ManifestError::Fenced {
                 ours: fence,
@@ -209,11 +201,7 @@ impl Manifest {
         Ok(())
     }
 
-    fn remove_expired(
-        &mut self,
-        below: Offset,
-        cut: Option<PageCut>,
-    ) -> Result<(), ManifestError> {
+    fn remove_expired(&mut self, below: Offset, cut: Option<PageCut>) -> Result<(), ManifestError> {
         // What a deleted topic named may go in steps, whatever its log start.
         if below > self.log_start && !self.is_deleted() {
             return Err(ManifestError::NotExpired {

@@ -144,9 +144,11 @@ impl Manifest {
         {
             return Err("its gaps do not rise");
         }
-        if self.pages.iter().any(|p| {
-            p.live_entries == 0 || p.live_start < p.start || p.live_start >= p.end
-        }) {
+        if self
+            .pages
+            .iter()
+            .any(|p| p.live_entries == 0 || p.live_start < p.start || p.live_start >= p.end)
+        {
             return Err("a page is empty");
         }
         self.check_cover()

@@ -43,7 +43,9 @@ pub enum ManifestStoreError {
     Damaged { key: String, cause: String },
     #[error("the partition has no manifest yet")]
     Absent,
-    #[error("the manifest changed {ATTEMPTS_MAX} times while it was edited; it is tried again later")]
+    #[error(
+        "the manifest changed {ATTEMPTS_MAX} times while it was edited; it is tried again later"
+    )]
     Contended,
 }
 
@@ -157,7 +159,10 @@ impl ManifestStore {
             let manifest = Manifest::new(self.partition.clone(), fence, start, nonce);
             let created = self
                 .store
-                .put_if_absent(&self.partition.manifest_root(), manifest_root::encode(&manifest))
+                .put_if_absent(
+                    &self.partition.manifest_root(),
+                    manifest_root::encode(&manifest),
+                )
                 .await;
             match created {
                 Ok(version) => return Ok(self.remember(manifest, version)),
@@ -384,9 +389,7 @@ impl ManifestStore {
         if !spilled {
             return Ok(());
         }
-        let key = self
-            .partition
-            .retired_root(base.generation, &base.nonce());
+        let key = self.partition.retired_root(base.generation, &base.nonce());
         match self
             .store
             .put_if_absent(&key, manifest_root::encode(base))

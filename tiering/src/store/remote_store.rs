@@ -50,11 +50,7 @@ pub struct RemoteStore {
 
 impl RemoteStore {
     /// Opens what a URL names. Touches neither disk nor network.
-    pub fn open(
-        url: &StoreUrl,
-        s3: &S3Options,
-        metrics: StoreMetrics,
-    ) -> Result<Self, StoreError> {
+    pub fn open(url: &StoreUrl, s3: &S3Options, metrics: StoreMetrics) -> Result<Self, StoreError> {
         match url {
             StoreUrl::Folder(path) => Ok(Self::from_object_store(
                 Arc::new(FolderStore::new(path.clone())),
@@ -205,13 +201,11 @@ impl RemoteStore {
             Ok(Ok((got.bytes().await?, version)))
         }
         .await;
-        let (bytes, version) =
-            self.counted(key, RequestClass::Get, result)?
-                .map_err(|size| StoreError::Invalid {
-                    what: format!(
-                        "{key} has {size} bytes, at most {GET_BYTES_MAX} are read at once"
-                    ),
-                })?;
+        let (bytes, version) = self
+            .counted(key, RequestClass::Get, result)?
+            .map_err(|size| StoreError::Invalid {
+                what: format!("{key} has {size} bytes, at most {GET_BYTES_MAX} are read at once"),
+            })?;
         self.metrics
             .bytes(RequestClass::Get, self.purpose, bytes.len() as u64);
         Ok((bytes, version))
@@ -324,12 +318,7 @@ impl RemoteStore {
         self.counted(key, RequestClass::Delete, result)
     }
 
-    async fn put(
-        &self,
-        key: &str,
-        body: PutPayload,
-        mode: PutMode,
-    ) -> Result<Version, StoreError> {
+    async fn put(&self, key: &str, body: PutPayload, mode: PutMode) -> Result<Version, StoreError> {
         let path = self.path(key)?;
         let length = body.content_length() as u64;
         let result = self

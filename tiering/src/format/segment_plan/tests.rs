@@ -178,5 +178,8 @@ fn bytes_that_change_after_the_plan_are_not_sent() {
     changed[300] ^= 1;
     std::fs::write(file.path(), &changed).expect("writes");
     let failed = plan.body().find_map(Result::err).expect("noticed");
-    assert!(matches!(failed, PlanError::Changed { position: 256 }), "{failed}");
+    assert!(
+        matches!(failed, PlanError::Changed { position: 256 }),
+        "{failed}"
+    );
 }

@@ -73,16 +73,43 @@ fn entries_begin_exactly_at_the_end() {
         assert!(matches!(e, ManifestError::NotAtEnd { .. }), "{e}");
     }
     for bad in [
-        ManifestEntry { end: 12, ..entry(12, 20) },
-        ManifestEntry { end: 11, ..entry(12, 20) },
-        ManifestEntry { log_bytes: 0, ..entry(12, 20) },
-        ManifestEntry { log_bytes: 5_000, ..entry(12, 20) },
+        ManifestEntry {
+            end: 12,
+            ..entry(12, 20)
+        },
+        ManifestEntry {
+            end: 11,
+            ..entry(12, 20)
+        },
+        ManifestEntry {
+            log_bytes: 0,
+            ..entry(12, 20)
+        },
+        ManifestEntry {
+            log_bytes: 5_000,
+            ..entry(12, 20)
+        },
     ] {
-        let e = refusal(&m, Edit::Append { entry: bad, epochs: Vec::new() });
+        let e = refusal(
+            &m,
+            Edit::Append {
+                entry: bad,
+                epochs: Vec::new(),
+            },
+        );
         assert!(matches!(e, ManifestError::BadEntry { .. }), "{e}");
     }
-    let newer = ManifestEntry { fence: Fence::new(1, 1), ..entry(12, 20) };
-    let e = refusal(&m, Edit::Append { entry: newer, epochs: Vec::new() });
+    let newer = ManifestEntry {
+        fence: Fence::new(1, 1),
+        ..entry(12, 20)
+    };
+    let e = refusal(
+        &m,
+        Edit::Append {
+            entry: newer,
+            epochs: Vec::new(),
+        },
+    );
     assert!(matches!(e, ManifestError::Fenced { .. }), "{e}");
 }
 
@@ -93,7 +120,10 @@ fn uploads_begun_below_the_floor_cannot_commit() {
     let begun_at = |counter| {
         let object = ObjectRef::Segment { counter, random: 1 };
         Edit::Append {
-            entry: ManifestEntry { object, ..entry(10, 20) },
+            entry: ManifestEntry {
+                object,
+                ..entry(10, 20)
+            },
             epochs: Vec::new(),
         }
     };
@@ -105,8 +135,22 @@ fn uploads_begun_below_the_floor_cannot_commit() {
 #[test]
 fn gaps_are_recorded_and_found() {
     let cause = GapCause::TieringOff;
-    let m = after(0, &[append(0, 10), Edit::RecordGap { end: 15, cause }, append(15, 20)]);
-    assert_eq!(m.gaps, [Gap { start: 10, end: 15, cause }]);
+    let m = after(
+        0,
+        &[
+            append(0, 10),
+            Edit::RecordGap { end: 15, cause },
+            append(15, 20),
+        ],
+    );
+    assert_eq!(
+        m.gaps,
+        [Gap {
+            start: 10,
+            end: 15,
+            cause
+        }]
+    );
     assert_eq!(m.gap_at(12).map(|g| g.end), Some(15));
     assert_eq!(m.gap_at(15), None);
     for end in [20, 3] {
@@ -117,7 +161,14 @@ fn gaps_are_recorded_and_found() {
 
 #[test]
 fn the_log_start_only_advances_and_what_it_passes_unseen_is_a_gap() {
-    let m = after(0, &[append(0, 10), append(10, 20), Edit::AdvanceLogStart { offset: 12 }]);
+    let m = after(
+        0,
+        &[
+            append(0, 10),
+            append(10, 20),
+            Edit::AdvanceLogStart { offset: 12 },
+        ],
+    );
     assert_eq!((m.log_start, m.end, m.entries.len()), (12, 20, 2));
     let m = m
         .apply(FENCE, &[Edit::AdvanceLogStart { offset: 3 }], [3; 16])
@@ -126,12 +177,23 @@ fn the_log_start_only_advances_and_what_it_passes_unseen_is_a_gap() {
     let beyond = [Edit::AdvanceLogStart { offset: 30 }, append(30, 40)];
     let m = m.apply(FENCE, &beyond, [4; 16]).expect("allowed");
     assert_eq!((m.log_start, m.end), (30, 40));
-    assert_eq!(m.gaps, [Gap { start: 20, end: 30, cause: GapCause::Expired }]);
+    assert_eq!(
+        m.gaps,
+        [Gap {
+            start: 20,
+            end: 30,
+            cause: GapCause::Expired
+        }]
+    );
 }
 
 #[test]
 fn only_what_the_log_start_passed_is_removed() {
-    let edits = [append(0, 10), append(10, 20), Edit::AdvanceLogStart { offset: 12 }];
+    let edits = [
+        append(0, 10),
+        append(10, 20),
+        Edit::AdvanceLogStart { offset: 12 },
+    ];
     let m = after(0, &edits);
     let remove = |below| Edit::RemoveExpired { below, cut: None };
     let e = refusal(&m, remove(13));
@@ -154,19 +216,28 @@ fn a_deleted_topic_takes_nothing_and_is_emptied_before_its_objects_go() {
         .apply(FENCE, &[Edit::Delete { now_ms: 77 }], [3; 16])
         .expect("allowed");
     assert_eq!((m.deleted_ms, m.entries.len()), (Some(77), 1));
-    let gap = Edit::RecordGap { end: 20, cause: GapCause::TieringOff };
+    let gap = Edit::RecordGap {
+        end: 20,
+        cause: GapCause::TieringOff,
+    };
     for edit in [append(10, 20), Edit::AdvanceLogStart { offset: 5 }, gap] {
         assert_eq!(refusal(&m, edit), ManifestError::Deleted);
     }
     let again = [Edit::Delete { now_ms: 99 }, Edit::Purge];
     let m = m.apply(FENCE, &again, [4; 16]).expect("allowed");
     assert_eq!((m.deleted_ms, m.entry_count()), (Some(77), 0));
-    assert_eq!((m.log_start, m.end, m.collection_floor), (10, 10, m.generation));
+    assert_eq!(
+        (m.log_start, m.end, m.collection_floor),
+        (10, 10, m.generation)
+    );
 }
 
 #[test]
 fn epochs_follow_the_entries() {
-    let epoch = |epoch, start_offset| EpochEntry { epoch, start_offset };
+    let epoch = |epoch, start_offset| EpochEntry {
+        epoch,
+        start_offset,
+    };
     let with = |start, end, epochs: &[EpochEntry]| Edit::Append {
         entry: entry(start, end),
         epochs: epochs.to_vec(),
@@ -191,7 +262,13 @@ fn epochs_follow_the_entries() {
     ] {
         assert_eq!(m.epoch_end_offset(asked), answer, "epoch {asked}");
     }
-    for (offset, answer) in [(0, Some(1)), (14, Some(1)), (15, Some(3)), (39, Some(4)), (40, None)] {
+    for (offset, answer) in [
+        (0, Some(1)),
+        (14, Some(1)),
+        (15, Some(3)),
+        (39, Some(4)),
+        (40, None),
+    ] {
         assert_eq!(m.epoch_for_offset(offset), answer, "offset {offset}");
     }
     let e = refusal(&m, with(40, 50, &[epoch(2, 40)]));
@@ -199,7 +276,10 @@ fn epochs_follow_the_entries() {
     // Removal keeps the epoch that holds the first entry.
     let cut = [
         Edit::AdvanceLogStart { offset: 25 },
-        Edit::RemoveExpired { below: 20, cut: None },
+        Edit::RemoveExpired {
+            below: 20,
+            cut: None,
+        },
     ];
     let m = m.apply(FENCE, &cut, [3; 16]).expect("allowed");
     assert_eq!(m.epochs, [epoch(4, 20)]);

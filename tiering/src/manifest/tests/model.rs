@@ -57,7 +57,10 @@ async fn run(steps: Vec<Step>) {
                 };
                 model.end += length;
                 model.entries.push(entry.clone());
-                let edit = Edit::Append { entry, epochs: Vec::new() };
+                let edit = Edit::Append {
+                    entry,
+                    epochs: Vec::new(),
+                };
                 manifests
                     .edit(fence, |_| Ok(vec![edit.clone()]))
                     .await
@@ -66,7 +69,10 @@ async fn run(steps: Vec<Step>) {
             Step::Gap { length } => {
                 model.end += length;
                 let end = model.end;
-                let edit = Edit::RecordGap { end, cause: GapCause::TieringOff };
+                let edit = Edit::RecordGap {
+                    end,
+                    cause: GapCause::TieringOff,
+                };
                 manifests
                     .edit(fence, |_| Ok(vec![edit.clone()]))
                     .await
@@ -88,7 +94,10 @@ async fn run(steps: Vec<Step>) {
                     .plan_remove_expired(&manifest, entries_max)
                     .await
                     .expect("plans");
-                let expired = model.entries.iter().take_while(|e| e.end <= model.log_start);
+                let expired = model
+                    .entries
+                    .iter()
+                    .take_while(|e| e.end <= model.log_start);
                 let expected: Vec<_> = expired.take(entries_max).cloned().collect();
                 let Some(planned) = planned else {
                     assert_eq!(expected, []);

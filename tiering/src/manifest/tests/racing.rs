@@ -67,7 +67,10 @@ async fn of_two_leaders_the_older_is_fenced_even_with_a_cached_root() {
     old.edit(old_fence, append_at_end).await.expect("leads");
     let m = new.claim(new_fence, 0).await.expect("takes over");
     assert_eq!((m.end_offset(), m.fence), (1, new_fence));
-    let e = old.edit(old_fence, append_at_end).await.expect_err("fenced");
+    let e = old
+        .edit(old_fence, append_at_end)
+        .await
+        .expect_err("fenced");
     assert!(e.is_fenced(), "{e}");
     new.edit(new_fence, append_at_end).await.expect("leads");
     // Claiming again costs no edit.
@@ -85,7 +88,10 @@ async fn an_absent_or_foreign_or_damaged_root_is_told_apart() {
     let absent = manifests.edit(Fence::new(1, 0), append_at_end).await;
     assert!(matches!(absent, Err(ManifestStoreError::Absent)));
 
-    let other = PartitionKey { partition: 9, ..key() };
+    let other = PartitionKey {
+        partition: 9,
+        ..key()
+    };
     let foreign = Manifest::new(other, Fence::new(1, 0), 0, [1; 16]);
     let version = store
         .put_if_absent(&key().manifest_root(), manifest_root::encode(&foreign))
@@ -292,7 +298,10 @@ async fn an_edit_writes_a_bounded_amount_whatever_the_history() {
             bytes: (1 << 30) + 12_345,
             log_bytes: 1 << 30,
             max_timestamp: 1_700_000_000_000 + start,
-            object: ObjectRef::Segment { counter: start as u64, random: ids.random() },
+            object: ObjectRef::Segment {
+                counter: start as u64,
+                random: ids.random(),
+            },
             ..entry(start * 1_000_000, (start + 1) * 1_000_000)
         });
         m.generation += 1;
@@ -300,7 +309,9 @@ async fn an_edit_writes_a_bounded_amount_whatever_the_history() {
     }
     m.end = ENTRIES * 1_000_000;
     assert_eq!(m.check(), Ok(()));
-    let version = store.put_if_absent(&key().manifest_root(), manifest_root::encode(&m)).await;
+    let version = store
+        .put_if_absent(&key().manifest_root(), manifest_root::encode(&m))
+        .await;
     version.expect("new");
     let manifests = ManifestStore::new(&store, key(), ids, PageCache::default());
     let mut largest = 0;
@@ -308,7 +319,10 @@ async fn an_edit_writes_a_bounded_amount_whatever_the_history() {
         let before = manifests.current().await.expect("there").pages.len();
         let m = manifests
             .edit(fence, |m| {
-                let object = ObjectRef::Segment { counter: m.generation, random: 7 << 60 };
+                let object = ObjectRef::Segment {
+                    counter: m.generation,
+                    random: 7 << 60,
+                };
                 let entry = ManifestEntry {
                     bytes: (1 << 30) + 12_345,
                     log_bytes: 1 << 30,
@@ -316,14 +330,20 @@ async fn an_edit_writes_a_bounded_amount_whatever_the_history() {
                     object,
                     ..entry(m.end, m.end + 1_000_000)
                 };
-                Ok(vec![Edit::Append { entry, epochs: Vec::new() }])
+                Ok(vec![Edit::Append {
+                    entry,
+                    epochs: Vec::new(),
+                }])
             })
             .await
             .expect("edits");
         let mut written = manifest_root::encode(&m).len();
         if m.pages.len() > before {
             let page = m.pages.last().expect("one");
-            let (bytes, _) = store.get(&key().manifest_page(&page.name())).await.expect("there");
+            let (bytes, _) = store
+                .get(&key().manifest_page(&page.name()))
+                .await
+                .expect("there");
             written += bytes.len();
         }
         largest = largest.max(written);

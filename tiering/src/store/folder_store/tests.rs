@@ -22,7 +22,11 @@ fn of_many_writers_with_one_base_one_wins() {
     let location = Path::from("a/counter");
     let first = Files::new(folder.path().to_owned());
     let mut base = first
-        .put(&location, &PutPayload::from_static(b"start"), &PutMode::Create)
+        .put(
+            &location,
+            &PutPayload::from_static(b"start"),
+            &PutMode::Create,
+        )
         .expect("new");
     for round in 0..ROUNDS {
         let barrier = Arc::new(std::sync::Barrier::new(THREADS));
@@ -34,7 +38,11 @@ fn of_many_writers_with_one_base_one_wins() {
                     (Arc::clone(&barrier), location.clone(), update(&base));
                 std::thread::spawn(move || {
                     barrier.wait();
-                    files.put(&location, &format!("{round}/{i}").into_bytes().into(), &mode)
+                    files.put(
+                        &location,
+                        &format!("{round}/{i}").into_bytes().into(),
+                        &mode,
+                    )
                 })
             })
             .collect();
@@ -92,7 +100,11 @@ fn the_same_content_twice_is_the_same_version_and_other_content_is_not() {
     let files = Files::new(folder.path().to_owned());
     let put = |name: &str, body: &'static [u8]| {
         files
-            .put(&Path::from(name), &PutPayload::from_static(body), &PutMode::Create)
+            .put(
+                &Path::from(name),
+                &PutPayload::from_static(body),
+                &PutMode::Create,
+            )
             .expect("new")
             .e_tag
     };

@@ -44,7 +44,10 @@ async fn conditional_writes_are_refused_when_their_condition_fails() {
             matches!(late, Err(StoreError::Precondition { .. })),
             "{late:?}"
         );
-        assert_eq!(store.get("x/y").await.expect("there"), (bytes("3"), second.clone()));
+        assert_eq!(
+            store.get("x/y").await.expect("there"),
+            (bytes("3"), second.clone())
+        );
         store.delete("x/y").await.expect("deletes");
         store.delete("x/y").await.expect("is gone already");
         let gone = store.put_if_match("x/y", bytes("5"), &second).await;
@@ -83,7 +86,14 @@ async fn ranges_are_exact_and_suffixes_tell_the_length() {
         assert_eq!(store.get_range("k", 5..5).await.expect("empty"), "");
         let short = store.get_range("k", 8..12).await;
         assert!(
-            matches!(short, Err(StoreError::Short { wanted: 4, got: 2, .. })),
+            matches!(
+                short,
+                Err(StoreError::Short {
+                    wanted: 4,
+                    got: 2,
+                    ..
+                })
+            ),
             "{short:?}"
         );
         assert_eq!(
