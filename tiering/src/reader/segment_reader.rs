@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use strandline_log::record::{Batch, BatchHeader, DecodeLimit};
+use strandline_log::record::{Batch, BatchError, BatchHeader, DecodeLimit};
 use strandline_log::{FileSlice, Offset, TimestampMs, TimestampOffset};
 use tokio::sync::Semaphore;
 
@@ -206,8 +206,15 @@ impl SegmentReader {
             let Some(((place, bytes), _)) = found else {
                 return Ok(None);
             };
-            if let Some(hit) = first_reaching(bytes, from, timestamp)? {
-                return Ok(Some(hit));
+            // Records may have to be decompressed: not on a worker that serves others.
+            let looked =
+                tokio::task::spawn_blocking(move || first_reaching(bytes, from, timestamp))
+                    .await
+                    .map_err(FetchError::unavailable)?;
+            match looked {
+                Ok(Some(hit)) => return Ok(Some(hit)),
+                Ok(None) => {}
+                Err(error) => return Err(corrupt(segment, error)),
             }
             position = place.end();
         }
@@ -457,18 +464,15 @@ fn first_reaching(
     bytes: Bytes,
     from: Offset,
     timestamp: TimestampMs,
-) -> Result<Option<TimestampOffset>, FetchError> {
-    let damaged =
-        |error: strandline_log::record::BatchError| FetchError::Corrupt(error.to_string().into());
-    let batch = Batch::parse(bytes).map_err(damaged)?;
-    let leader_epoch = batch.header.partition_leader_epoch;
-    for record in batch.records(DecodeLimit::default()).map_err(damaged)? {
-        let record = record.map_err(damaged)?;
+) -> Result<Option<TimestampOffset>, BatchError> {
+    let batch = Batch::parse(bytes)?;
+    for record in batch.records(DecodeLimit::default())? {
+        let record = record?;
         if record.offset >= from && record.timestamp >= timestamp {
             return Ok(Some(TimestampOffset {
                 offset: record.offset,
                 timestamp: record.timestamp,
-                leader_epoch,
+                leader_epoch: batch.header.partition_leader_epoch,
             }));
         }
     }

@@ -80,3 +80,59 @@ impl Span {
             .take_while(move |part| part.position <= position || part.position > first_position)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Positions 10 to 30 in chunks of 5; every byte is its own position.
+    fn span() -> Span {
+        let mut span = Span::default();
+        for start in (10..30).step_by(5) {
+            let mut file = tempfile::tempfile().expect("temp file");
+            let bytes: Vec<u8> = (start..start + 5).collect();
+            file.write_all(&bytes).expect("writes");
+            span.push(u64::from(start), 5, Arc::new(file));
+        }
+        span
+    }
+
+    #[test]
+    fn reads_go_over_chunks_and_end_with_the_span() {
+        let span = span();
+        assert_eq!(span.end(), 30);
+        for (position, len, expected) in [
+            (10, 3, 10..13),
+            (13, 4, 13..17),
+            (14, 16, 14..30),
+            (28, 10, 28..30),
+            (30, 5, 30..30),
+            (90, 5, 90..90),
+            // What lies before the span is not taken for its start.
+            (8, 5, 8..8),
+        ] {
+            let mut buffer = vec![0; len];
+            let filled = span.read_at(position, &mut buffer).expect("reads");
+            let expected: Vec<u8> = expected.collect();
+            assert_eq!(buffer[..filled], expected, "{len} at {position}");
+        }
+    }
+
+    #[test]
+    fn slices_hold_the_range_and_no_more() {
+        for (range, expected) in [
+            (12..26, 12..26u8),
+            (10..30, 10..30),
+            (0..12, 10..12),
+            (15..15, 0..0),
+        ] {
+            let mut bytes = Vec::new();
+            for slice in span().slices(range.clone()) {
+                bytes.extend_from_slice(&slice.read_to_bytes().expect("reads"));
+            }
+            assert_eq!(bytes, expected.collect::<Vec<u8>>(), "{range:?}");
+        }
+    }
+}

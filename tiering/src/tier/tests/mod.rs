@@ -1,6 +1,8 @@
 //! The whole tier over a folder store and real logs: what goes up comes back, whatever fails in between.
+#![allow(clippy::disallowed_methods)] // Waits for conditions have deadlines by the real clock.
 
 mod faults;
+mod leaders;
 mod lifecycle;
 mod reads;
 mod store;
@@ -110,8 +112,13 @@ impl World {
     }
 
     fn log(&self, topic_config: &[(&str, &str)]) -> Arc<Log> {
+        self.log_of("log", topic_config)
+    }
+
+    /// The partition's log in one of several brokers' folders, opened as after a crash.
+    fn log_of(&self, broker: &str, topic_config: &[(&str, &str)]) -> Arc<Log> {
         let log = Log::open(
-            &self.dir.path().join("log").join(tp().to_string()),
+            &self.dir.path().join(broker).join(tp().to_string()),
             tp(),
             TOPIC_ID,
             log_config(topic_config),
