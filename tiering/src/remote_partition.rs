@@ -4,6 +4,9 @@
 //! OutOfRange is said only of offsets outside of the whole log: what the manifest lacks although the log has it is trouble
 //! in the tier, and consumers must not reset on it.
 
+mod ahead;
+mod error;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +22,10 @@ use crate::fence::Fence;
 use crate::format::PartitionKey;
 use crate::health::UploadStatus;
 use crate::manifest::{Lookup, Manifest, ManifestEntry, ManifestStore, ManifestStoreError};
-use crate::reader::{ChunkPlace, ReadAhead, SegmentRead, SegmentRef};
+use crate::reader::{ReadAhead, SegmentRef};
+
+use self::error::ReadFailure;
+pub use self::error::RemoteReadError;
 
 /// Gaps and entries without batches that one read steps over.
 const STEPS_MAX: usize = 256;
@@ -47,48 +53,6 @@ pub struct RemoteRead {
     pub bytes: usize,
     /// The aborted transactions that overlap what was read, by first offset.
     pub aborted: Vec<AbortedTxn>,
-}
-
-/// Why a remote read failed. All but `OutOfRange` say nothing about whether the offset exists.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum RemoteReadError {
-    #[error("offset {offset} is outside of the remote log [{start}, {end})")]
-    OutOfRange {
-        offset: Offset,
-        start: Offset,
-        end: Offset,
-    },
-    /// It may work later: the store is away, or too many reads wait.
-    #[error("the remote log cannot be read now: {0}")]
-    Unavailable(Arc<str>),
-    /// An object is missing or fails its checksum. Only a repair helps.
-    #[error("the remote log is damaged: {0}")]
-    Corrupt(Arc<str>),
-}
-
-impl RemoteReadError {
-    pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
-    }
-}
-
-impl From<FetchError> for RemoteReadError {
-    fn from(error: FetchError) -> Self {
-        match error {
-            FetchError::NotFound => Self::Corrupt("an object is missing in the store".into()),
-            FetchError::Unavailable(why) => Self::Unavailable(why),
-            FetchError::Corrupt(why) => Self::Corrupt(why),
-        }
-    }
-}
-
-impl From<ManifestStoreError> for RemoteReadError {
-    fn from(error: ManifestStoreError) -> Self {
-        match error {
-            ManifestStoreError::Damaged { .. } => Self::Corrupt(error.to_string().into()),
-            error => Self::Unavailable(error.to_string().into()),
-        }
-    }
 }
 
 /// The remote log of a partition that this broker leads. Outlives its resignation for those who hold it.
@@ -371,140 +335,5 @@ impl RemotePartition {
             );
         }
         RemoteReadError::OutOfRange { offset, start, end }
-    }
-
-    /// Starts fetching what a sequential reader will ask for next.
-    async fn read_ahead(&self, manifest: &Arc<Manifest>, segment: &SegmentRef, read: &SegmentRead) {
-        let window_max = self.core.config.read_ahead_chunks_max;
-        let Some(tail) = self.core.reader.tails().cached(&segment.object) else {
-            return;
-        };
-        if window_max == 0 || read.positions.is_empty() {
-            return;
-        }
-        let chunk_bytes = self.core.reader.chunk_bytes_of(&tail);
-        let chunk = (read.positions.end - 1) / chunk_bytes;
-        let chunks = segment.log_bytes.div_ceil(chunk_bytes);
-        let place = |segment_start, chunk| ChunkPlace {
-            segment_start,
-            chunk,
-        };
-        let at = place(segment.start, chunk);
-        let next = if chunk + 1 < chunks {
-            place(segment.start, chunk + 1)
-        } else {
-            place(segment.end, 0)
-        };
-        let window = self.ahead.lock().window(at, next, window_max);
-        let within = (window as u64).min(chunks - chunk - 1);
-        for ahead in 1..=within {
-            let position = (chunk + ahead) * chunk_bytes;
-            if self.core.reader.read_ahead(segment, &tail, position) {
-                self.core.metrics.read_ahead_chunks.inc();
-            }
-        }
-        if window as u64 > within {
-            self.read_ahead_behind(manifest, segment.end, window as u64 - within);
-        }
-    }
-
-    /// Goes on in the segments behind `end`, whose indexes may have to be fetched first.
-    fn read_ahead_behind(&self, manifest: &Arc<Manifest>, end: Offset, window: u64) {
-        if end >= manifest.end_offset() {
-            return;
-        }
-        let Some(place) = self.core.boundary_read_ahead() else {
-            return;
-        };
-        let ahead = BehindBoundary {
-            core: Arc::clone(&self.core),
-            manifest: Arc::clone(manifest),
-            manifests: Arc::clone(&self.manifests),
-            key: self.key.clone(),
-        };
-        tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = ahead.fetch(end, window).await {
-                tracing::debug!(%error, "reading ahead failed");
-            }
-        });
-    }
-}
-
-/// Reading ahead in the next segments, away from the reader who made it worth while.
-struct BehindBoundary {
-    core: Arc<Core>,
-    manifest: Arc<Manifest>,
-    manifests: Arc<ManifestStore>,
-    key: PartitionKey,
-}
-
-impl BehindBoundary {
-    async fn fetch(&self, from: Offset, mut chunks_left: u64) -> Result<(), RemoteReadError> {
-        let entries_max = chunks_left as usize;
-        let entries = self
-            .manifests
-            .entries_from(&self.manifest, from, entries_max)
-            .await?;
-        for entry in &entries {
-            let segment = SegmentRef::of(entry, &self.key);
-            let tail = self.core.reader.tail(&segment).await?;
-            let chunk_bytes = self.core.reader.chunk_bytes_of(&tail);
-            for chunk in 0..segment.log_bytes.div_ceil(chunk_bytes) {
-                if chunks_left == 0 || self.core.is_stopping() {
-                    return Ok(());
-                }
-                chunks_left -= 1;
-                if self
-                    .core
-                    .reader
-                    .read_ahead(&segment, &tail, chunk * chunk_bytes)
-                {
-                    self.core.metrics.read_ahead_chunks.inc();
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Why one attempt to read failed.
-enum ReadFailure {
-    /// An object is not in the store: the root may have changed.
-    Missing,
-    Error(RemoteReadError),
-}
-
-impl ReadFailure {
-    fn into_error(self) -> RemoteReadError {
-        match self {
-            Self::Missing => FetchError::NotFound.into(),
-            Self::Error(error) => error,
-        }
-    }
-}
-
-impl From<RemoteReadError> for ReadFailure {
-    fn from(error: RemoteReadError) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<FetchError> for ReadFailure {
-    fn from(error: FetchError) -> Self {
-        match error {
-            FetchError::NotFound => Self::Missing,
-            error => Self::Error(error.into()),
-        }
-    }
-}
-
-impl From<ManifestStoreError> for ReadFailure {
-    fn from(error: ManifestStoreError) -> Self {
-        match error {
-            // A page of an older root may be gone.
-            ManifestStoreError::Store(crate::store::StoreError::NotFound { .. }) => Self::Missing,
-            error => Self::Error(error.into()),
-        }
     }
 }

@@ -1,11 +1,13 @@
 //! From sealed local segments to objects that a manifest names.
 //!
 //! [`Schedule`] says whose turn it is, [`copy_plan`] what a partition uploads next, [`segment_upload`] makes one object,
-//! and `partition_task` is all that is done in one turn.
+//! `partition_task` is all that is done in one turn,
+//! `retain` the part of it that gives things up.
 
 pub mod copy_plan;
 mod copy_quota;
 mod partition_task;
+mod retain;
 mod schedule;
 pub mod segment_upload;
 

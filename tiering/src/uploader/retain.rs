@@ -1,0 +1,210 @@
+//! The part of a partition's turn that gives things up: history, objects, local segments. And the gauges that show it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use strandline_log::{LogError, Offset, TierView};
+
+use super::partition_task::TaskError;
+use crate::garbage::{Removal, What};
+use crate::manifest::{Manifest, ObjectRef};
+use crate::remote_partition::RemotePartition;
+use crate::retention::{self, RemoteSegment, TotalRetention};
+
+/// Entries that one turn looks at for retention, or forgets with one edit.
+const ENTRIES_PER_TURN: usize = 256;
+
+impl RemotePartition {
+    pub(super) async fn retain_total(
+        &self,
+        manifest: Arc<Manifest>,
+    ) -> Result<Arc<Manifest>, TaskError> {
+        let limits = TotalRetention::of(&self.log().config());
+        if limits.is_unlimited() || manifest.entry_count() == 0 {
+            return Ok(manifest);
+        }
+        let entries = self
+            .manifests
+            .entries_from(&manifest, manifest.start_offset(), ENTRIES_PER_TURN)
+            .await?;
+        let bytes_total = if limits.retention_bytes >= 0 {
+            let local = self.local_bytes_from(manifest.end_offset()).await?;
+            self.manifests.retained_bytes(&manifest).await? + local.bytes
+        } else {
+            0
+        };
+        let segments = entries.iter().map(|entry| RemoteSegment {
+            end: entry.end,
+            log_bytes: entry.bytes,
+            max_timestamp: entry.max_timestamp,
+        });
+        let now_ms = self.core.clock.now_ms();
+        let Some(log_start) = retention::plan(segments, bytes_total, &limits, now_ms) else {
+            return Ok(manifest);
+        };
+        let after = self.advance_manifest_start(log_start).await?;
+        if log_start <= self.log().high_watermark() {
+            self.increment_log_start(log_start).await?;
+        }
+        Ok(after)
+    }
+
+    /// The edit first: what is removed later is named by nobody.
+    pub(super) async fn forget_expired(
+        &self,
+        mut manifest: Arc<Manifest>,
+    ) -> Result<Arc<Manifest>, TaskError> {
+        while !self.must_end() {
+            let oldest_is_live = manifest.pages.is_empty()
+                && manifest
+                    .entries
+                    .first()
+                    .is_none_or(|entry| entry.end > manifest.start_offset());
+            if oldest_is_live {
+                break;
+            }
+            let Some(expired) = self
+                .manifests
+                .plan_remove_expired(&manifest, ENTRIES_PER_TURN)
+                .await?
+            else {
+                break;
+            };
+            let edit = expired.edit.clone();
+            let after = self
+                .manifests
+                .edit(self.leader.fence, |_| Ok(vec![edit.clone()]))
+                .await?;
+            for entry in &expired.entries {
+                if matches!(entry.object, ObjectRef::Segment { .. }) {
+                    self.remove_later(entry.key(&self.key));
+                }
+            }
+            let kept = |name| after.pages.iter().any(|page| page.name() == name);
+            for page in manifest.pages.iter().filter(|page| !kept(page.name())) {
+                self.remove_later(self.key.manifest_page(&page.name()));
+            }
+            manifest = after;
+        }
+        Ok(manifest)
+    }
+
+    pub(super) fn remove_later(&self, key: String) {
+        let removal = Removal::new(&self.leader.tp.topic, What::Object { key: key.clone() });
+        let due_ms = self
+            .core
+            .clock
+            .now_ms()
+            .saturating_add(self.core.config.delete_delay_ms);
+        if !self.core.garbage.push(removal, due_ms) {
+            tracing::warn!(
+                key,
+                "too many objects wait for their removal; this one stays behind"
+            );
+        }
+    }
+
+    /// Drops what local retention gives up; returns what is sealed and not uploaded.
+    pub(super) async fn retain_local(
+        &self,
+        uploaded_end: Option<Offset>,
+    ) -> Result<LocalBytes, TaskError> {
+        let log = Arc::clone(self.log());
+        let now_ms = self.core.clock.now_ms();
+        let from = uploaded_end.unwrap_or(0);
+        let lag = tokio::task::spawn_blocking(move || {
+            let view = TierView { uploaded_end };
+            let plan = log.plan_retention(now_ms, &view);
+            if !plan.is_empty() {
+                log.apply_retention(&plan, now_ms)?;
+            }
+            sealed_bytes_from(&log, from)
+        });
+        Ok(lag.await??)
+    }
+
+    async fn local_bytes_from(&self, offset: Offset) -> Result<LocalBytes, TaskError> {
+        let log = Arc::clone(self.log());
+        let bytes = tokio::task::spawn_blocking(move || {
+            let active_base = log.active_segment_base_offset();
+            let sealed = sealed_bytes_from(&log, offset)?;
+            let active: u64 = log
+                .segment_metas()?
+                .iter()
+                .filter(|meta| meta.base_offset >= active_base.max(offset))
+                .map(|meta| meta.size_bytes)
+                .sum();
+            Ok::<_, LogError>(LocalBytes {
+                bytes: sealed.bytes + active,
+                ..sealed
+            })
+        });
+        Ok(bytes.await??)
+    }
+
+    pub(super) fn show_lag(&self, bytes: u64, segments: u64) {
+        let topic = [&*self.leader.tp.topic];
+        let mut status = self.status.lock();
+        // A task that ends after the partition has left must not bring its share back.
+        let (bytes, segments) = if self.is_gone() {
+            (0, 0)
+        } else {
+            (bytes, segments)
+        };
+        let metrics = &self.core.metrics;
+        let moved = |before: u64, after: u64| after as i64 - before as i64;
+        metrics
+            .remote_copy_lag_bytes
+            .with_label_values(&topic)
+            .add(moved(status.lag_bytes, bytes));
+        metrics
+            .remote_copy_lag_segments
+            .with_label_values(&topic)
+            .add(moved(status.lag_segments, segments));
+        status.lag_bytes = bytes;
+        status.lag_segments = segments;
+    }
+
+    pub(super) fn show_size(&self, bytes: u64) {
+        let topic = [&*self.leader.tp.topic];
+        let mut status = self.status.lock();
+        let bytes = if self.is_gone() { 0 } else { bytes };
+        self.core
+            .metrics
+            .remote_log_size_bytes
+            .with_label_values(&topic)
+            .add(bytes as i64 - status.remote_bytes as i64);
+        status.remote_bytes = bytes;
+    }
+
+    /// This broker no longer leads it: its tasks end between steps and its share of the gauges goes.
+    pub(crate) fn leave(&self) {
+        self.gone.store(true, Ordering::Release);
+        self.show_lag(0, 0);
+        self.show_size(0);
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+pub(super) struct LocalBytes {
+    pub bytes: u64,
+    pub segments: u64,
+}
+
+/// The sealed segments that reach beyond an offset. A segment that holds it counts with the share of its offsets.
+fn sealed_bytes_from(log: &strandline_log::Log, offset: Offset) -> Result<LocalBytes, LogError> {
+    let metas = log.segment_metas()?;
+    let sealed = &metas[..metas.len().saturating_sub(1)];
+    let mut found = LocalBytes::default();
+    for meta in sealed
+        .iter()
+        .filter(|m| m.next_offset > offset && m.size_bytes > 0)
+    {
+        let offsets = (meta.next_offset - meta.base_offset).max(1);
+        let beyond = meta.next_offset - offset.max(meta.base_offset);
+        let share = u128::from(meta.size_bytes) * beyond as u128 / offsets as u128;
+        found.bytes += share as u64;
+        found.segments += 1;
+    }
+    Ok(found)
+}
