@@ -62,6 +62,7 @@ pub struct SealedPartitions(mpsc::UnboundedReceiver<Arc<Partition>>);
 
 pub struct Background {
     stop: watch::Sender<bool>,
+    upkeep: Upkeep,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -134,6 +135,7 @@ impl Background {
         ];
         Self {
             stop,
+            upkeep,
             tasks: Mutex::new(tasks),
         }
     }
@@ -147,6 +149,8 @@ impl Background {
                 tracing::error!("a background task had failed by a bug");
             }
         }
+        // Partitions know the upkeep, and it must not keep them for ever.
+        self.upkeep.open.lock().clear();
     }
 }
 

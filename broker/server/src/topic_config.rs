@@ -126,3 +126,102 @@ pub fn validate_broker(
         .map(|_| ())
         .map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigSources;
+
+    fn config(overrides: &[&str]) -> BrokerConfig {
+        let sources = ConfigSources {
+            overrides: overrides.iter().map(|o| (*o).to_owned()).collect(),
+            hostname: "localhost".to_owned(),
+            ..ConfigSources::default()
+        };
+        BrokerConfig::load(&sources)
+            .expect("a valid configuration")
+            .0
+    }
+
+    fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
+        entries
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn overrides_are_held_against_the_table_and_each_other() {
+        let config = config(&[]);
+        let image = MetadataImage::default();
+        let tiered = ("remote.storage.enable", "true");
+        let table: &[(&[(&str, &str)], bool)] = &[
+            (&[], true),
+            (&[("retention.ms", "-1")], true),
+            (&[("retention.ms", "soon")], false),
+            (&[("no.such", "1")], false),
+            (&[tiered], true),
+            (&[tiered, ("cleanup.policy", "compact")], false),
+            (&[tiered, ("cleanup.policy", "compact,delete")], false),
+            (
+                &[
+                    tiered,
+                    ("retention.ms", "1000"),
+                    ("local.retention.ms", "500"),
+                ],
+                true,
+            ),
+            (
+                &[
+                    tiered,
+                    ("retention.ms", "1000"),
+                    ("local.retention.ms", "2000"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    tiered,
+                    ("retention.bytes", "1000"),
+                    ("local.retention.bytes", "-1"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    tiered,
+                    ("retention.ms", "-1"),
+                    ("local.retention.ms", "2000"),
+                ],
+                true,
+            ),
+        ];
+        for (overrides, right) in table {
+            let checked = validate_topic(&config, &image, &map(overrides), None);
+            assert_eq!(checked.is_ok(), *right, "{overrides:?}: {checked:?}");
+        }
+    }
+
+    #[test]
+    fn remote_data_is_not_given_up_by_accident() {
+        let config = config(&[]);
+        let image = MetadataImage::default();
+        let before = map(&[("remote.storage.enable", "true")]);
+        let off = map(&[("remote.storage.enable", "false")]);
+        assert!(validate_topic(&config, &image, &off, Some(&before)).is_err());
+        assert!(validate_topic(&config, &image, &map(&[]), Some(&before)).is_err());
+        let deleting = map(&[
+            ("remote.storage.enable", "false"),
+            ("remote.log.delete.on.disable", "true"),
+        ]);
+        assert!(validate_topic(&config, &image, &deleting, Some(&before)).is_ok());
+    }
+
+    #[test]
+    fn only_dynamic_broker_configs_change_while_running() {
+        let config = config(&[]);
+        assert!(validate_broker(&config, &map(&[("log.retention.ms", "5")])).is_ok());
+        assert!(validate_broker(&config, &map(&[("node.id", "5")])).is_err());
+        assert!(validate_broker(&config, &map(&[("no.such", "5")])).is_err());
+    }
+}

@@ -160,7 +160,7 @@ fn entry(
         ));
     }
     let (value, source) = match synonyms.first() {
-        Some((_, value, source)) => (value.clone(), *source),
+        Some((name, value, source)) => (in_units_of(def.name, name, value.clone()), *source),
         None => (None, Source::Default),
     };
     Entry {
@@ -169,6 +169,23 @@ fn entry(
         source,
         synonyms,
         read_only,
+    }
+}
+
+/// Some broker configs stand for a topic config of milliseconds in other units, which their names tell.
+fn in_units_of(name: &str, synonym: &str, value: Option<String>) -> Option<String> {
+    let unit_ms = match synonym.rsplit_once('.') {
+        Some((_, "hours")) => 3_600_000,
+        Some((_, "minutes")) => 60_000,
+        _ => return value,
+    };
+    if name == synonym {
+        return value;
+    }
+    let value = value?;
+    match value.trim().parse::<i64>() {
+        Ok(count) if count >= 0 => Some(count.saturating_mul(unit_ms).to_string()),
+        _ => Some(value),
     }
 }
 
@@ -219,4 +236,23 @@ pub fn shown(entry: &Entry, value: &Option<String>) -> Option<StrBytes> {
         return None;
     }
     value.clone().map(StrBytes::from_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_and_minutes_of_the_broker_are_milliseconds_of_a_topic() {
+        for (name, synonym, value, expected) in [
+            ("retention.ms", "log.retention.hours", "168", "604800000"),
+            ("retention.ms", "log.retention.minutes", "2", "120000"),
+            ("retention.ms", "log.retention.hours", "-1", "-1"),
+            ("retention.ms", "log.retention.ms", "5", "5"),
+            ("log.retention.hours", "log.retention.hours", "168", "168"),
+        ] {
+            let value = in_units_of(name, synonym, Some(value.to_owned()));
+            assert_eq!(value.as_deref(), Some(expected), "{synonym}");
+        }
+    }
 }

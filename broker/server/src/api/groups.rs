@@ -16,7 +16,7 @@ use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::{
-    OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
 };
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
@@ -30,7 +30,7 @@ use kafka_protocol::messages::{
 };
 use strandline_core::group::{ClientIdentity, GroupRequest, GroupResponse, partition_for_group};
 use strandline_core::metadata::MetadataImage;
-use strandline_wire::{Api, KafkaError};
+use strandline_wire::{Api, KafkaError, StrBytes};
 
 use super::{Apis, RequestContext, authorized_operations, brokers};
 
@@ -247,24 +247,22 @@ pub async fn offset_fetch(
         return OffsetFetchResponse::default().with_groups(groups);
     }
     // Before version 8: one group, spread over the request's own fields. Before 2, null topics did not mean all.
-    let topics = request.topics.map(|topics| {
-        topics
-            .into_iter()
-            .map(|topic| {
-                OffsetFetchRequestTopics::default()
-                    .with_name(topic.name)
-                    .with_partition_indexes(topic.partition_indexes)
-            })
-            .collect()
-    });
+    let wants_all = request.topics.is_none() && context.api_version >= 2;
+    let asked = request.topics.unwrap_or_default();
+    let topics = asked
+        .iter()
+        .map(|topic| {
+            OffsetFetchRequestTopics::default()
+                .with_name(topic.name.clone())
+                .with_partition_indexes(topic.partition_indexes.clone())
+        })
+        .collect();
     let group = OffsetFetchRequestGroup::default()
         .with_group_id(request.group_id)
-        .with_topics(topics.or_else(|| (context.api_version < 2).then(Vec::new)))
+        .with_topics((!wants_all).then_some(topics))
         .with_member_epoch(-1);
-    old_offset_fetch(
-        context.api_version,
-        fetch_group(apis, context, group, require_stable).await,
-    )
+    let answer = fetch_group(apis, context, group, require_stable).await;
+    old_offset_fetch(context.api_version, &asked, answer)
 }
 
 async fn fetch_group(
@@ -317,6 +315,19 @@ fn old_offset_fetch(version: i16, group: OffsetFetchResponseGroup) -> OffsetFetc
     } else {
         response
     }
+}
+
+fn refused(topic: &OffsetFetchRequestTopic, error_code: i16) -> OffsetFetchResponseTopic {
+    let partitions = topic.partition_indexes.iter().map(|index| {
+        OffsetFetchResponsePartition::default()
+            .with_partition_index(*index)
+            .with_committed_offset(-1)
+            .with_metadata(Some(StrBytes::new()))
+            .with_error_code(error_code)
+    });
+    OffsetFetchResponseTopic::default()
+        .with_name(topic.name.clone())
+        .with_partitions(partitions.collect())
 }
 
 pub async fn describe(

@@ -68,6 +68,8 @@ pub struct Apis {
     pub cold_reads: ColdReads,
     pub remote_reads: RemoteReads,
     pub metrics: ApiMetrics,
+    /// fetch.max.bytes: asked for by every fetch.
+    fetch_bytes_max: usize,
     background: Background,
 }
 

@@ -85,6 +85,7 @@ impl Apis {
             metrics: ApiMetrics::register(&registry)?,
             producer_ids: ProducerIds::default(),
             background,
+            fetch_bytes_max: config.usize("fetch.max.bytes"),
             config,
             metadata,
             replicas,

@@ -47,7 +47,7 @@ pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest
     };
     let max_bytes = usize::try_from(request.max_bytes)
         .unwrap_or(0)
-        .min(apis.config.usize("fetch.max.bytes"));
+        .min(apis.fetch_bytes_max);
     let min_bytes = usize::try_from(request.min_bytes)
         .unwrap_or(0)
         .min(max_bytes);

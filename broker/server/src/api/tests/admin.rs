@@ -223,7 +223,8 @@ async fn partitions_are_added_and_paged_through() {
     let more = |count| {
         let topic = CreatePartitionsTopic::default()
             .with_name(topic_name("t"))
-            .with_count(count);
+            .with_count(count)
+            .with_assignments(None);
         CreatePartitionsRequest::default().with_topics(vec![topic])
     };
     let grown: CreatePartitionsResponse = node.ask(3, more(5)).await;

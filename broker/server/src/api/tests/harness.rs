@@ -111,6 +111,10 @@ impl Node {
         self.tier.shutdown().await;
         self.logs.shutdown_clean().expect("a clean shutdown");
         self.quorum.shutdown().await;
+        // The folders stay locked while anything holds the logs: the next start must find them free.
+        let logs = Arc::downgrade(&self.logs);
+        drop(self);
+        eventually("all have let go of the logs", || logs.strong_count() == 0).await;
     }
 
     pub fn context(&self, version: i16) -> RequestContext {

@@ -117,6 +117,7 @@ async fn a_retry_is_stored_once_also_across_a_restart() {
         .ask(
             4,
             InitProducerIdRequest::default()
+                .with_transactional_id(None)
                 .with_producer_id((-1).into())
                 .with_producer_epoch(-1),
         )
@@ -157,6 +158,7 @@ async fn a_retry_is_stored_once_also_across_a_restart() {
         .ask(
             4,
             InitProducerIdRequest::default()
+                .with_transactional_id(None)
                 .with_producer_id((-1).into())
                 .with_producer_epoch(-1),
         )
