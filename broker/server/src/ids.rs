@@ -27,3 +27,8 @@ pub fn seed() -> u64 {
 pub fn any_i32() -> i32 {
     rand::random()
 }
+
+/// For a random source that a component draws from by itself.
+pub fn new_seed() -> [u8; 32] {
+    rand::random()
+}

@@ -1,1 +1,27 @@
-//! placeholder
+//! The broker's server: listeners, the Kafka APIs, and the drivers that perform what the state machines decide.
+//!
+//! Start at [`Broker`]: it puts everything together. A request goes `net` -> `api` -> `partition`, `group_driver` or
+//! `metadata_driver`, and back. Decisions are in `strandline-core`; files in `strandline-log`; the object store in
+//! `strandline-tiering`. What is here holds sockets, threads, clocks and random sources, and joins the rest.
+//!
+//! What always holds: no tokio worker waits for a disk or an object store; every queue, buffer and retry has a limit.
+
+pub mod api;
+pub mod background;
+mod broker;
+pub mod clock;
+pub mod cold_reads;
+pub mod config;
+pub mod group_driver;
+pub mod http;
+pub mod ids;
+pub mod metadata_driver;
+pub mod net;
+pub mod partition;
+pub mod producer_ids;
+pub mod replica_manager;
+pub mod supervisor;
+pub mod tier_driver;
+pub mod topic_config;
+
+pub use broker::{Broker, hostname, runtime};

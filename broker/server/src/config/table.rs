@@ -17,10 +17,10 @@ pub struct ConfigTable {
 static TABLE: LazyLock<ConfigTable> = LazyLock::new(|| {
     ConfigTable::join(&[
         DEFS,
-        strandline_log::topic_config_defs(),
-        strandline_log::broker_config_defs(),
-        strandline_tiering::topic_config_defs(),
-        strandline_tiering::broker_config_defs(),
+        strandline_log::log_config::topic_config_defs(),
+        strandline_log::log_config::broker_config_defs(),
+        strandline_tiering::config::topic_config_defs(),
+        strandline_tiering::config::broker_config_defs(),
         strandline_core::group::config_defs(),
         strandline_core::fetch_session::config_defs(),
     ])

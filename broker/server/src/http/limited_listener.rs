@@ -5,19 +5,22 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 pub struct LimitedListener {
-    inner: TcpListener,
+    inner: Arc<TcpListener>,
     free: Arc<Semaphore>,
 }
 
 impl LimitedListener {
-    pub fn new(inner: TcpListener, connections_max: usize) -> Self {
+    pub fn new(inner: Arc<TcpListener>, connections_max: usize) -> Self {
         Self {
             inner,
             free: Arc::new(Semaphore::new(connections_max)),
@@ -34,7 +37,13 @@ impl Listener for LimitedListener {
             .acquire_owned()
             .await
             .expect("the semaphore is never closed");
-        let (stream, peer) = Listener::accept(&mut self.inner).await;
+        let (stream, peer) = loop {
+            match self.inner.accept().await {
+                Ok(accepted) => break accepted,
+                // Out of descriptors, or a peer that left at once.
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        };
         let counted = Counted {
             stream,
             _permit: permit,

@@ -37,7 +37,7 @@ pub async fn bind(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
 
 /// Serves until the flag is set.
 pub async fn serve(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     connections_max: usize,
     state: HttpState,
     mut stop: StopFlag,

@@ -33,7 +33,7 @@ async fn the_pages_say_what_the_broker_says() {
     };
     let (listener, address) = bind("127.0.0.1:0").await.expect("binds");
     let stop = supervisor.stop_flag();
-    let server = tokio::spawn(serve(listener, 1, state, stop));
+    let server = tokio::spawn(serve(Arc::new(listener), 1, state, stop));
 
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));

@@ -155,7 +155,7 @@ impl Drop for Admitted {
     }
 }
 
-/// Accepts and serves until the broker stops, then waits for what is in flight.
+/// Accepts and serves until the broker stops, then answers what is in flight.
 pub async fn serve(
     listener: TcpListener,
     context: Arc<ConnectionContext>,
@@ -178,8 +178,14 @@ pub async fn serve(
         }
     }
     drop(listener);
-    while let Some(ended) = connections.join_next().await {
-        note_end(&context, ended);
+    let drained = tokio::time::timeout(context.limits.drain, async {
+        while let Some(ended) = connections.join_next().await {
+            note_end(&context, ended);
+        }
+    });
+    if drained.await.is_err() {
+        // Who is left waits for records or members that will not come from here.
+        connections.shutdown().await;
     }
 }
 

@@ -48,6 +48,8 @@ pub struct ConnectionLimits {
     pub idle: Option<Duration>,
     pub request_read: Duration,
     pub send: Duration,
+    /// How long requests in flight may take to be answered once the broker stops.
+    pub drain: Duration,
 }
 
 /// Why the broker closed a connection. `cause` is the metric's label.
