@@ -1,6 +1,7 @@
 //! `strandline`: the one binary. It parses the command line and hands over; what it does is in the other packages.
 
 mod config_reference;
+mod export;
 mod logging;
 mod start;
 
@@ -33,6 +34,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(start::StartArguments),
+    Export(export::ExportArguments),
     Config(config_reference::ConfigArguments),
 }
 
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     arguments.logging.install();
     let done = match arguments.command {
         Command::Start(arguments) => start::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
         Command::Config(arguments) => config_reference::run(&arguments),
     };
     match done {
