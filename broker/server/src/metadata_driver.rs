@@ -213,8 +213,10 @@ impl MetadataDriver {
 
     fn lead(&self, image: &MetadataImage, partition: &Arc<Partition>, wanted: &PartitionImage) {
         let new_term = partition.become_leader(wanted);
-        self.tier
-            .lead(partition, image.incarnation, wanted.leader_epoch);
+        if partition.is_leader() {
+            self.tier
+                .lead(partition, image.incarnation, wanted.leader_epoch);
+        }
         if new_term {
             self.tell_groups(partition, |groups, index| {
                 groups.lead(index, Arc::clone(partition))

@@ -286,8 +286,17 @@ async fn fetch_group(
     response
 }
 
-fn old_offset_fetch(version: i16, group: OffsetFetchResponseGroup) -> OffsetFetchResponse {
+fn old_offset_fetch(
+    version: i16,
+    asked: &[OffsetFetchRequestTopic],
+    group: OffsetFetchResponseGroup,
+) -> OffsetFetchResponse {
     let error_code = group.error_code;
+    if version < 2 && error_code != 0 {
+        // There is no field for an error of the whole: each partition carries it.
+        let topics = asked.iter().map(|topic| refused(topic, error_code));
+        return OffsetFetchResponse::default().with_topics(topics.collect());
+    }
     let topics = group
         .topics
         .into_iter()

@@ -195,7 +195,12 @@ impl Partition {
             }
             return false;
         }
-        log.assign_epoch(image.leader_epoch);
+        if let Err(error) = log.assign_epoch(image.leader_epoch) {
+            drop(state);
+            tracing::error!(partition = %log.topic_partition(), %error, "cannot lead the partition");
+            self.close(KafkaError::KafkaStorageError);
+            return false;
+        }
         let leader = PartitionLeader::new(LeaderSetup {
             node_id: self.parts.node_id,
             leader_epoch: image.leader_epoch,
