@@ -131,7 +131,11 @@ impl RunningDriver {
     pub fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(&DriverLine) -> Option<T>) -> T {
         wait_until(what, DEADLINE, || {
             let output = self.process.output();
-            if let Some(found) = output.lines().filter_map(line).find_map(|line| wanted(&line)) {
+            if let Some(found) = output
+                .lines()
+                .filter_map(line)
+                .find_map(|line| wanted(&line))
+            {
                 return Ok(found);
             }
             if let Some(status) = self.process.exited() {

@@ -91,10 +91,9 @@ fn load(producer: &ThreadedProducer<Deliveries>, stop: &AtomicBool) -> Vec<usize
         let partition = turn % PARTITIONS as usize;
         let number = numbers[partition];
         let value = value(number);
-        let record: BaseRecord<'_, (), [u8], usize> =
-            BaseRecord::with_opaque_to(TOPIC, number)
-                .partition(partition as i32)
-                .payload(&value);
+        let record: BaseRecord<'_, (), [u8], usize> = BaseRecord::with_opaque_to(TOPIC, number)
+            .partition(partition as i32)
+            .payload(&value);
         match producer.send(record) {
             Ok(()) => {
                 numbers[partition] += 1;
@@ -198,11 +197,10 @@ fn nothing_acknowledged_is_lost_or_doubled_when_the_broker_is_killed() {
     read_back(&bootstrap, &numbers);
     let committed = committed.load(Ordering::Relaxed);
     let found = committed_offset(&bootstrap);
-    assert!(
-        found >= committed,
-        "committed {committed}, found {found}"
+    assert!(found >= committed, "committed {committed}, found {found}");
+    println!(
+        "{kills} kills: {total} records acknowledged, each there once and in order; commits up to {found} kept"
     );
-    println!("{kills} kills: {total} records acknowledged, each there once and in order; commits up to {found} kept");
 }
 
 fn read_back(bootstrap: &str, numbers: &[usize]) {

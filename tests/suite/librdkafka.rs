@@ -1,15 +1,16 @@
 //! librdkafka in this process: the suite's own hands, and one of the clients under test.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{ClientContext, DefaultClientContext};
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 use strandline_tests::{ReadRecord, TestHeader, TestRecord, wait_until};
@@ -42,24 +43,44 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, configs: &[(&s
     }
 }
 
+/// Keeps the first delivery that failed.
+#[derive(Clone, Default)]
+struct Failures(Arc<Mutex<Option<String>>>);
+
+impl ClientContext for Failures {}
+
+impl ProducerContext for Failures {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
 /// Sends the records in order with an idempotent producer and waits for all acknowledgements.
 pub fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[TestRecord]) {
-    let producer: BaseProducer = config(bootstrap)
+    let failures = Failures::default();
+    let producer: BaseProducer<Failures> = config(bootstrap)
         .set("compression.codec", codec)
         .set("enable.idempotence", "true")
         .set("message.max.bytes", "8388608")
         .set("linger.ms", "5")
-        .create()
+        .set("batch.num.messages", "200")
+        .create_with_context(failures.clone())
         .expect("a producer");
     for record in records {
         send(&producer, topic, record);
     }
     producer.flush(DEADLINE).expect("all are acknowledged");
-    assert_eq!(producer.in_flight_count(), 0);
+    let failure = failures.0.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(failure.is_none(), "{topic}: {failure:?}");
 }
 
 /// Queues one record; waits while the queue is full.
-fn send(producer: &BaseProducer, topic: &str, record: &TestRecord) {
+fn send(producer: &BaseProducer<Failures>, topic: &str, record: &TestRecord) {
     let mut headers = OwnedHeaders::new();
     for TestHeader(key, value) in &record.headers {
         headers = headers.insert(Header {
@@ -149,17 +170,15 @@ pub fn poll_until(
 ) {
     let mut got = 0;
     loop {
-        let message = wait_until(
-            &format!("{what}, after {got}"),
-            DEADLINE,
-            || match consumer.poll(POLL) {
-                Some(Ok(message)) => Ok(message),
-                // Lost connections are tried again by the client.
-                Some(Err(error)) if is_passing(&error) => Err(error.to_string()),
-                Some(Err(error)) => panic!("{what}: {error}"),
-                None => Err("nothing".to_owned()),
-            },
-        );
+        let message = wait_until(&format!("{what}, after {got}"), DEADLINE, || match consumer
+            .poll(POLL)
+        {
+            Some(Ok(message)) => Ok(message),
+            // Lost connections are tried again by the client.
+            Some(Err(error)) if is_passing(&error) => Err(error.to_string()),
+            Some(Err(error)) => panic!("{what}: {error}"),
+            None => Err("nothing".to_owned()),
+        });
         got += 1;
         if enough(message) {
             return;

@@ -2,6 +2,7 @@
 
 mod clients;
 mod crash;
+mod demo;
 mod docs;
 mod frames;
 mod imports;
@@ -9,4 +10,5 @@ mod kafka_tools;
 mod librdkafka;
 mod sendfile;
 mod start;
+mod strandline;
 mod tier;

@@ -255,6 +255,7 @@ public class Driver {
     }
 
     private void pair(String topic, int count, String group) {
+        List<ObjectNode> shares = new ArrayList<>();
         try (Member one = new Member(topic, group, null)) {
             int partitions = partitions(one.consumer, topic).size();
             until("the first member has all", () -> one.assignment().size() == partitions, one::poll);
@@ -273,10 +274,12 @@ public class Driver {
                     node.put("member", ++number);
                     node.set("partitions", member.assignmentJson());
                     node.set("records", member.records);
-                    System.out.println(node);
+                    shares.add(node);
                 }
             }
         }
+        // Whoever waits for these lines may go on to write.
+        shares.forEach(System.out::println);
     }
 
     private void staticMembers(String topic, String group) {

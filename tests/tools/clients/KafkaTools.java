@@ -17,15 +17,15 @@ import org.apache.kafka.common.utils.Exit;
 public class KafkaTools {
     private static final ObjectMapper JSON = new ObjectMapper();
 
-    /** What a tool's exit becomes. */
+    /** What a tool's exit becomes, so that nothing after it runs. */
     private static final class Exited extends RuntimeException {
-        private final int status;
-
-        Exited(int status) {
-            super(null, null, false, false);
-            this.status = status;
+        Exited() {
+            super("exit", null, false, false);
         }
     }
+
+    /** The first exit of the tool that runs: some catch all that is thrown and exit again, with another status. */
+    private static Integer exitStatus;
 
     public static void main(String[] args) throws Exception {
         PrintStream answers = System.out;
@@ -38,7 +38,10 @@ public class KafkaTools {
             if (message != null) {
                 System.err.println(message);
             }
-            throw new Exited(status);
+            if (exitStatus == null) {
+                exitStatus = status;
+            }
+            throw new Exited();
         };
         Exit.setExitProcedure(exit);
         Exit.setHaltProcedure(exit);
@@ -65,12 +68,13 @@ public class KafkaTools {
     }
 
     private static int run(String name, String[] arguments) {
+        exitStatus = null;
         try {
             Class.forName(name).getMethod("main", String[].class).invoke(null, (Object) arguments);
-            return 0;
+            return exitStatus == null ? 0 : exitStatus;
         } catch (InvocationTargetException thrown) {
-            if (thrown.getCause() instanceof Exited exited) {
-                return exited.status;
+            if (exitStatus != null) {
+                return exitStatus;
             }
             thrown.getCause().printStackTrace();
             return 1;

@@ -149,8 +149,10 @@ async function pair(kafka, topic, count, group) {
   for (const { consumer, ends } of members) {
     await consumer.commitOffsets([...ends].map(([partition, end]) => ({ topic, partition, offset: String(end) })));
   }
-  members.forEach(({ partitions, records }, index) => print({ member: index + 1, partitions, records }));
+  const shares = members.map(({ partitions, records }, index) => ({ member: index + 1, partitions, records }));
   for (const { consumer } of members) await consumer.disconnect();
+  // Whoever waits for these lines may go on to write.
+  shares.forEach(print);
 }
 
 async function run(kafka, [command, topic, ...rest]) {

@@ -125,6 +125,7 @@ def share(one, two, count):
 
 
 def show_pair(members):
+    """After both have committed and left: whoever waits for these lines may go on to write."""
     for number, member in enumerate(members, 1):
         show({"member": number, "partitions": sorted(member.partitions), "records": member.records})
 
@@ -136,13 +137,15 @@ def pair(count, partitions, group, join):
     until("both have partitions", lambda: share(*members, partitions), members)
     show({"ready": group})
     until(f"{count} records", lambda: sum(len(member.records) for member in members) >= count, members)
-    show_pair(members)
     for member in members:
         member.stop()
+    show_pair(members)
 
 
 def static_members(partitions, group, join):
-    one, two = join(f"{group}-1"), join(f"{group}-2")
+    one = join(f"{group}-1")
+    until("the first member has all", lambda: len(one.partitions) == partitions, [one])
+    two = join(f"{group}-2")
     until("both have partitions", lambda: share(one, two, partitions), [one, two])
     assignments = [sorted(one.partitions), sorted(two.partitions)]
     changes = one.changes
@@ -585,9 +588,9 @@ class Aiokafka:
             await aio_until(
                 f"{count} records", lambda: sum(len(member.records) for member in members) >= count, members
             )
-            show_pair(members)
             for member in members:
                 await member.stop()
+            show_pair(members)
 
         asyncio.run(run())
 
@@ -595,6 +598,7 @@ class Aiokafka:
         async def run():
             partitions = await self._count(topic)
             one = await self._join(topic, group, f"{group}-1")
+            await aio_until("the first has all", lambda: len(one.partitions) == partitions, [one])
             two = await self._join(topic, group, f"{group}-2")
             await aio_until("both have partitions", lambda: share(one, two, partitions), [one, two])
             assignments = [sorted(one.partitions), sorted(two.partitions)]
