@@ -35,8 +35,21 @@ pub async fn export(
         });
     }
     let source = Source::open(&request.source, &request.topic).await?;
+    let spool_dir = request.limits.spool_dir.as_deref();
+    let target = Target::open(&request.target, table, spool_dir).await?;
+    export_into(request, source, target, ids, clock, on_progress).await
+}
+
+/// The same, with source and target opened.
+pub(crate) async fn export_into(
+    request: &ExportRequest,
+    source: Source,
+    target: Target,
+    ids: &IdSource,
+    clock: &Clock,
+    on_progress: &mut (dyn FnMut(&Progress) + Send),
+) -> Result<ExportSummary, ExportError> {
     let manifests = source.manifests().await?;
-    let target = Target::open(&request.target, table, request.limits.spool_dir.as_deref()).await?;
     let log = CommitLog::open(target.clone()).await?;
     let topic = SourceTopic {
         cluster_id: source.topic.cluster_id.clone(),
