@@ -14,8 +14,8 @@ pub fn require_env(name: &str) -> String {
 pub fn kafka_classpath() -> String {
     format!(
         "{}:{}/*",
-        require_env("STRANDLINE_TEST_JAVA_DRIVER"),
-        require_env("STRANDLINE_TEST_KAFKA_LIBS")
+        require_env("TEST_STRANDLINE_JAVA_DRIVER"),
+        require_env("TEST_STRANDLINE_KAFKA_LIBS")
     )
 }
 
@@ -36,13 +36,13 @@ pub fn java(class: &str) -> Command {
 
 /// The Python with the clients and readers.
 pub fn python() -> Command {
-    Command::new(require_env("STRANDLINE_TEST_PYTHON"))
+    Command::new(require_env("TEST_STRANDLINE_PYTHON"))
 }
 
 pub fn node_modules() -> PathBuf {
-    PathBuf::from(require_env("STRANDLINE_TEST_NODE_MODULES"))
+    PathBuf::from(require_env("TEST_STRANDLINE_NODE_MODULES"))
 }
 
 pub fn minio_binary() -> PathBuf {
-    PathBuf::from(require_env("STRANDLINE_TEST_MINIO"))
+    PathBuf::from(require_env("TEST_STRANDLINE_MINIO"))
 }

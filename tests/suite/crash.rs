@@ -128,7 +128,7 @@ fn commit(bootstrap: &str, stop: &AtomicBool, acknowledged: &AtomicI64) {
 
 #[test]
 fn nothing_acknowledged_is_lost_or_doubled_when_the_broker_is_killed() {
-    let long = std::env::var("STRANDLINE_TEST_LONG").is_ok_and(|value| value == "1");
+    let long = std::env::var("TEST_STRANDLINE_LONG").is_ok_and(|value| value == "1");
     let kills = if long { 30 } else { 3 };
     let mut broker = Broker::start(BrokerOptions::default());
     let bootstrap = broker.bootstrap();

@@ -128,7 +128,7 @@ fn programs(folder: &Path) -> PathBuf {
             ),
         );
     }
-    let python = require_env("STRANDLINE_TEST_PYTHON");
+    let python = require_env("TEST_STRANDLINE_PYTHON");
     write_script(
         &bin,
         "python3",

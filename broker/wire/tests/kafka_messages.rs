@@ -1,6 +1,6 @@
 //! The guard's tables against Kafka's own message schemas.
 //!
-//! `STRANDLINE_KAFKA_MESSAGES` names a directory with the JSON files of `common/message/` from the kafka-clients jar;
+//! `TEST_KAFKA_MESSAGES` names a directory with the JSON files of `common/message/` from the kafka-clients jar;
 //! `tests/run` unpacks them. Without it there is nothing to compare with, and the test says so.
 
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use strandline_wire::Api;
 use strandline_wire::guard::{Field, Item, Kind, Scalar, Versions};
 
-const DIRECTORY: &str = "STRANDLINE_KAFKA_MESSAGES";
+const DIRECTORY: &str = "TEST_KAFKA_MESSAGES";
 
 #[test]
 fn tables_agree_with_kafkas_schemas() {
