@@ -1,8 +1,8 @@
 //! One broker: everything put together, started, and taken down in order.
 //!
 //! Start: 1. the listeners' ports, so that a port that is taken stops the start before anything is touched; 2. the
-//! folders, locked and checked; 3. the metadata quorum; 4. the logs, recovered; 5. the tier, which never waits for its
-//! store; 6. the APIs; 7. clients are served.
+//! folders, locked and checked; 3. the tier's settings, whose store is not waited for; 4. the metadata quorum; 5. the
+//! logs, recovered, and the APIs over them; 6. clients are served.
 //!
 //! Shutdown goes the other way: no new requests, answers to those in flight, the coordinators and background work, the
 //! tier, the logs with their clean-shutdown mark, the quorum.
@@ -84,9 +84,10 @@ impl Broker {
             tokio::task::spawn_blocking(move || open_folders(&config, open_files_max)).await??
         };
         let logs = Arc::new(logs);
-        let quorum = Arc::new(start_quorum(&config, &cluster_id).await?);
         let tier_config = TierConfig::from_map(&config.values(), first_log_dir(&config))?;
-        let tier = Tier::new(tier_config, &cluster_id, &registry, ids::new_seed())?;
+        let tier = Tier::new(tier_config, &cluster_id, &registry, ids::new_seed())
+            .context("remote.storage.url or another remote.storage setting")?;
+        let quorum = Arc::new(start_quorum(&config, &cluster_id).await?);
         let endpoints = sockets
             .iter()
             .map(|(listener, _, bound)| endpoint(listener, *bound))
