@@ -5,7 +5,9 @@
 //! 2. The frame's buffer comes from a pool: memory that was touched before costs no page faults.
 //! 3. When the last slice of the frame is dropped, the buffer goes back to the pool and the bytes to the budget.
 //!
-//! A frame that is larger than the whole budget takes all of it, so it is served, alone.
+//! Large frames share three quarters of the budget: clients that announce much and send nothing hold up others of their
+//! kind until their time is over (`request.read.timeout.ms`), and never the small requests of everybody else. A frame
+//! that is larger than that share takes all of it, so it is served, alone among the large ones.
 
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The budget is counted in units of this many bytes, so that it fits a semaphore's counter.
 const UNIT_BYTES: usize = 1024;
+/// From this size on a frame is a large one.
+const LARGE_BYTES_MIN: usize = 1 << 20;
 /// Buffers come in powers of two between these bounds; larger ones are not kept.
 const POOLED_BYTES_MIN: usize = 4 * 1024;
 const POOLED_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -23,9 +27,40 @@ const CLASSES: usize = (POOLED_BYTES_MAX / POOLED_BYTES_MIN).ilog2() as usize + 
 /// Shared by all connections.
 #[derive(Debug)]
 pub struct MemoryBudget {
+    small: Share,
+    large: Share,
+    pool: Arc<BufferPool>,
+}
+
+#[derive(Debug)]
+struct Share {
     units: Arc<Semaphore>,
     units_max: u32,
-    pool: Arc<BufferPool>,
+}
+
+impl Share {
+    fn new(bytes: usize) -> Self {
+        let units_max = u32::try_from((bytes / UNIT_BYTES).max(1)).unwrap_or(u32::MAX >> 3);
+        Self {
+            units: Arc::new(Semaphore::new(units_max as usize)),
+            units_max,
+        }
+    }
+
+    fn units_of(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.div_ceil(UNIT_BYTES))
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.units_max)
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<MemoryPermit> {
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes));
+        permit.ok().map(|units| MemoryPermit { _units: units })
+    }
+
+    fn used_units(&self) -> usize {
+        self.units_max as usize - self.units.available_permits()
+    }
 }
 
 /// Bytes taken from the budget; dropping gives them back.
@@ -37,29 +72,30 @@ pub struct MemoryPermit {
 impl MemoryBudget {
     /// `pooled_bytes_max` bounds the idle buffers that are kept for reuse.
     pub fn new(budget_bytes: usize, pooled_bytes_max: usize) -> Self {
-        let units_max = u32::try_from((budget_bytes / UNIT_BYTES).max(1)).unwrap_or(u32::MAX >> 3);
         Self {
-            units: Arc::new(Semaphore::new(units_max as usize)),
-            units_max,
+            small: Share::new(budget_bytes / 4),
+            large: Share::new(budget_bytes - budget_bytes / 4),
             pool: Arc::new(BufferPool::new(pooled_bytes_max)),
         }
     }
 
-    fn units_of(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT_BYTES))
-            .unwrap_or(u32::MAX)
-            .clamp(1, self.units_max)
-    }
-
-    /// Takes the bytes if they are free and nobody waits for them.
+    /// Takes the bytes if they are free and nobody waits for them. A small request may use what large ones leave.
     pub fn try_take(&self, bytes: usize) -> Option<MemoryPermit> {
-        let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes));
-        permit.ok().map(|units| MemoryPermit { _units: units })
+        if bytes >= LARGE_BYTES_MIN {
+            return self.large.try_take(bytes);
+        }
+        self.small
+            .try_take(bytes)
+            .or_else(|| self.large.try_take(bytes))
     }
 
     /// Waits in line for the bytes.
     pub fn take(&self, bytes: usize) -> impl Future<Output = MemoryPermit> + Send + use<> {
-        let acquire = Arc::clone(&self.units).acquire_many_owned(self.units_of(bytes));
+        let share = match bytes >= LARGE_BYTES_MIN {
+            true => &self.large,
+            false => &self.small,
+        };
+        let acquire = Arc::clone(&share.units).acquire_many_owned(share.units_of(bytes));
         async move {
             let units = acquire.await.expect("the budget is never closed");
             MemoryPermit { _units: units }
@@ -76,7 +112,7 @@ impl MemoryBudget {
 
     /// Bytes that requests hold now.
     pub fn used_bytes(&self) -> usize {
-        (self.units_max as usize - self.units.available_permits()) * UNIT_BYTES
+        (self.small.used_units() + self.large.used_units()) * UNIT_BYTES
     }
 }
 
@@ -193,15 +229,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_the_budget_takes_all_of_it() {
-        let budget = MemoryBudget::new(8 * 1024, 0);
-        let small = budget.try_take(1).expect("free");
+    fn what_is_larger_than_its_share_takes_all_of_it_and_leaves_the_small_theirs() {
+        let budget = MemoryBudget::new(8 << 20, 0);
+        let large = budget.try_take(2 << 20).expect("free");
         assert!(budget.try_take(1 << 30).is_none());
-        drop(small);
+        drop(large);
         let whole = budget.try_take(1 << 30).expect("free");
-        assert!(budget.try_take(1).is_none());
+        assert!(budget.try_take(LARGE_BYTES_MIN).is_none());
+        let small: Vec<_> = (0..4).filter_map(|_| budget.try_take(512 << 10)).collect();
+        assert_eq!(small.len(), 4);
+        assert!(budget.try_take(512 << 10).is_none());
         drop(whole);
-        assert!(budget.try_take(1).is_some());
+        assert!(budget.try_take(512 << 10).is_some());
     }
 
     #[test]
