@@ -82,11 +82,33 @@ impl StoreError {
             e @ (E::InvalidPath { .. } | E::UnknownConfigurationKey { .. }) => Self::Invalid {
                 what: e.to_string(),
             },
-            e => Self::Unavailable {
-                key,
-                cause: error_text(&e),
-            },
+            e => Self::from_answer(key, error_text(&e)),
         }
+    }
+
+    /// The client tells most refusals apart by status; what is left only shows in the text of the answer.
+    fn from_answer(key: String, cause: String) -> Self {
+        let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
+        // From S3, from our folder, from the in-memory store.
+        if says(&["Range Not Satisfiable", "Wanted range starting at"]) {
+            return Self::Short {
+                key,
+                wanted: 1,
+                got: 0,
+            };
+        }
+        if says(&["status code: 400"]) {
+            if says(&["ExpiredToken", "InvalidToken"]) {
+                return Self::Denied { key, cause };
+            }
+            // S3 says 400 to an upload that was too slow, too: that passes.
+            if !says(&["RequestTimeout"]) {
+                return Self::Invalid {
+                    what: format!("{key}: {cause}"),
+                };
+            }
+        }
+        Self::Unavailable { key, cause }
     }
 }
 
@@ -104,4 +126,47 @@ fn error_text(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text.truncate(text.floor_char_boundary(1_000));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_told_apart_by_what_they_ask_for() {
+        for (text, class) in [
+            ("status code: 503: SlowDown", "unavailable"),
+            ("error sending request: connection refused", "unavailable"),
+            ("status code: 416 Range Not Satisfiable", "short"),
+            (
+                "status code: 400 Bad Request: <Code>ExpiredToken</Code>",
+                "denied",
+            ),
+            (
+                "status code: 400 Bad Request: <Code>RequestTimeout</Code>",
+                "unavailable",
+            ),
+            (
+                "status code: 400 Bad Request: <Code>InvalidRequest</Code>",
+                "invalid",
+            ),
+        ] {
+            let error = object_store::Error::Generic {
+                store: "S3",
+                source: text.into(),
+            };
+            let mapped = StoreError::from_object_store("k", error);
+            assert_eq!(mapped.class(), class, "{text}");
+            assert_eq!(mapped.is_retriable(), class == "unavailable");
+        }
+        let no_bucket = object_store::Error::NotFound {
+            path: "k".to_owned(),
+            source: "<Code>NoSuchBucket</Code>".into(),
+        };
+        let mapped = StoreError::from_object_store("k", no_bucket);
+        assert_eq!(
+            mapped.to_string(),
+            "invalid object store request: the bucket does not exist"
+        );
+    }
 }

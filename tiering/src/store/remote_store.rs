@@ -223,7 +223,12 @@ impl RemoteStore {
             ..GetOptions::default()
         };
         let result = async { self.store.get_opts(&path, options).await?.bytes().await }.await;
-        let bytes = self.counted(key, RequestClass::Get, result)?;
+        let bytes = self
+            .counted(key, RequestClass::Get, result)
+            .map_err(|e| match e {
+                StoreError::Short { key, got, .. } => StoreError::Short { key, wanted, got },
+                e => e,
+            })?;
         self.metrics
             .bytes(RequestClass::Get, self.purpose, bytes.len() as u64);
         if bytes.len() as u64 != wanted {

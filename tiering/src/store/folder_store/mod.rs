@@ -195,7 +195,7 @@ fn checked_range(location: &Path, range: Option<&GetRange>, size: u64) -> Result
     Err(Error::Generic {
         store: "FolderStore",
         source: format!(
-            "{location} has {size} bytes, none from position {}",
+            "Range Not Satisfiable: {location} has {size} bytes, none from position {}",
             range.start
         )
         .into(),

@@ -96,6 +96,18 @@ async fn ranges_are_exact_and_suffixes_tell_the_length() {
             ),
             "{short:?}"
         );
+        let beyond = store.get_range("k", 11..13).await;
+        assert!(
+            matches!(
+                beyond,
+                Err(StoreError::Short {
+                    wanted: 2,
+                    got: 0,
+                    ..
+                })
+            ),
+            "{beyond:?}"
+        );
         assert_eq!(
             store.get_suffix("k", 3).await.expect("suffix"),
             (bytes("789"), 10)
