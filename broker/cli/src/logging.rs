@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::{Args, ValueEnum};
+use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -11,8 +12,9 @@ use tracing_subscriber::{Layer, fmt};
 #[derive(Debug, Args)]
 pub struct LoggingArguments {
     /// What is logged: error, warn, info, debug or trace, or per module such as info,strandline_tiering=debug
-    #[arg(long, global = true, default_value = "info", value_name = "LEVEL")]
-    log_level: Targets,
+    /// [default: info, for the demo warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<Targets>,
     /// How log lines look on standard error
     #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
     log_format: Format,
@@ -26,7 +28,7 @@ enum Format {
 
 impl LoggingArguments {
     /// Installs the process's log. Called once, before anything logs.
-    pub fn install(&self) {
+    pub fn install(&self, default: Level) {
         let lines = fmt::layer().with_writer(std::io::stderr);
         let layer = match self.log_format {
             Format::Json => lines.json().flatten_event(true).boxed(),
@@ -39,7 +41,8 @@ impl LoggingArguments {
         let filter = self
             .log_level
             .clone()
-            .with_target("openraft", tracing::Level::WARN);
+            .unwrap_or_else(|| Targets::new().with_default(default))
+            .with_target("openraft", Level::WARN);
         tracing_subscriber::registry()
             .with(layer.with_filter(filter))
             .init();

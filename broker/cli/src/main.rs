@@ -1,6 +1,7 @@
 //! `strandline`: the one binary. It parses the command line and hands over; what it does is in the other packages.
 
 mod config_reference;
+mod demo;
 mod export;
 mod logging;
 mod start;
@@ -8,6 +9,7 @@ mod start;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
 
 /// A tiered-storage broker that speaks the Kafka protocol.
 ///
@@ -34,15 +36,22 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     Start(start::StartArguments),
+    Demo(demo::DemoArguments),
     Export(export::ExportArguments),
     Config(config_reference::ConfigArguments),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    arguments.logging.install();
+    // The demo's own account is what is to be read.
+    let log_level = match arguments.command {
+        Command::Demo(_) => Level::WARN,
+        _ => Level::INFO,
+    };
+    arguments.logging.install(log_level);
     let done = match arguments.command {
         Command::Start(arguments) => start::run(&arguments),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
         Command::Config(arguments) => config_reference::run(&arguments),
     };
