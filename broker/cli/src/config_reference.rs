@@ -28,7 +28,10 @@ pub fn run(arguments: &ConfigArguments) -> anyhow::Result<()> {
     };
     let mut page = String::new();
     for (title, defs) in [
-        ("Broker", table.broker_defs().filter(wanted).collect::<Vec<_>>()),
+        (
+            "Broker",
+            table.broker_defs().filter(wanted).collect::<Vec<_>>(),
+        ),
         ("Topic", table.topic_defs().filter(wanted).collect()),
     ] {
         if defs.is_empty() {
@@ -69,7 +72,10 @@ fn text(page: &mut String, title: &str, defs: &[&ConfigDef]) -> std::fmt::Result
 
 fn markdown(page: &mut String, title: &str, defs: &[&ConfigDef]) -> std::fmt::Result {
     writeln!(page, "## {title} configurations\n")?;
-    writeln!(page, "| name | default | values | when | what |\n|---|---|---|---|---|")?;
+    writeln!(
+        page,
+        "| name | default | values | when | what |\n|---|---|---|---|---|"
+    )?;
     for def in defs {
         let default = def.default.unwrap_or("");
         writeln!(

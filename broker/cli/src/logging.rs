@@ -16,7 +16,13 @@ pub struct LoggingArguments {
     #[arg(long, global = true, value_name = "LEVEL")]
     log_level: Option<Targets>,
     /// How log lines look on standard error
-    #[arg(long, global = true, value_enum, default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     log_format: Format,
 }
 
