@@ -5,9 +5,9 @@
 //! bytes by their schema), allocates nothing, and adds up what the decoder will reserve.
 //!
 //! What always holds: after a walk that passed, decoding allocates at most the estimate, and reads no byte beyond the
-//! body. Nesting is bounded because the tables are. Bytes that are left over are refused, as are null where the
-//! schema has none, text that is not UTF-8, and varints that do not fit 32 bits. So the codecs have nothing left to
-//! refuse.
+//! body. Nesting is bounded because the tables are. Null where the schema has none is refused, as are text that is not
+//! UTF-8 and varints that do not fit 32 bits. So the codecs have nothing left to refuse. Bytes behind the last field are
+//! left alone, as Kafka does: librdkafka sends some.
 //!
 //! What it does not do: it does not judge values. Records are validated by the log.
 
