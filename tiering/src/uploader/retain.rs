@@ -117,6 +117,8 @@ impl RemotePartition {
             let plan = log.plan_retention(now_ms, &view);
             if !plan.is_empty() {
                 log.apply_retention(&plan, now_ms)?;
+                // The files' delay begins now; without one they go at once.
+                log.purge(now_ms);
             }
             sealed_bytes_from(&log, from)
         });

@@ -133,7 +133,11 @@ impl DemoFolder {
                 .and_then(Path::file_name)
                 .and_then(|name| name.to_str()?.rsplit_once('-'))
                 .is_some_and(|(name, _)| name == topic);
-            if of_topic && path.extension().is_some_and(|extension| extension == "log") {
+            let is_log = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .is_some_and(|name| name.ends_with(".log") || name.ends_with(".log.deleted"));
+            if of_topic && is_log {
                 total += bytes;
             }
         });
@@ -224,6 +228,7 @@ mod tests {
             fs::create_dir_all(folder.data().join(name)).unwrap();
             fs::write(folder.data().join(name).join("0.log"), vec![0; size]).unwrap();
         }
-        assert_eq!(folder.log_bytes("t"), 7);
+        fs::write(folder.data().join("t-1/0.log.deleted"), [0; 2]).unwrap();
+        assert_eq!(folder.log_bytes("t"), 9);
     }
 }

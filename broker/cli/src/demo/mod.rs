@@ -23,7 +23,7 @@ mod verify;
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use strandline_client::{Admin, Client, ClientConfig};
 use strandline_server::{Broker, clock, runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -193,7 +193,7 @@ impl Demo<'_> {
             "records only in the store",
         );
         let begun = clock::now();
-        tier::wait(admin, topic, ends, &bar).await?;
+        tier::wait(admin, &self.folder, topic, ends, &bar).await?;
         bar.finish_and_clear();
         let store = self.folder.store_usage();
         self.account.line(&format!(
@@ -209,7 +209,7 @@ impl Demo<'_> {
             bytes(store.other_bytes)
         ));
         self.account.line(&format!(
-            "local: {} in the log files of {topic}",
+            "local: {} of log on disk for {topic}",
             bytes(self.folder.log_bytes(topic))
         ));
         Ok(())
@@ -255,9 +255,16 @@ impl Demo<'_> {
             seconds(took),
             count(per_second(summary.records, took)),
         ));
+        // Of a CSV each column has one type.
+        ensure!(
+            summary.rejects == 0 || self.input.facts().columns.is_none(),
+            "{} records of a CSV did not fit the table's columns: see rejects/ in {}",
+            summary.rejects,
+            summary.table
+        );
         if summary.rejects > 0 {
             self.account.line(&format!(
-                "{} records did not fit the columns; each is in rejects/ with its offset and cause",
+                "rejects: {}; each is in rejects/ with its offset and cause",
                 count(summary.rejects)
             ));
         }

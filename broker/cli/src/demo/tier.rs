@@ -9,6 +9,8 @@ use indicatif::ProgressBar;
 use strandline_client::{Admin, IsolationLevel, OffsetSpec};
 use strandline_server::clock;
 
+use super::folder::DemoFolder;
+
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 const STALL_MAX: Duration = Duration::from_secs(60);
 
@@ -23,6 +25,7 @@ struct Moved {
 
 pub async fn wait(
     admin: &Admin,
+    folder: &DemoFolder,
     topic: &str,
     ends: &[i64],
     bar: &ProgressBar,
@@ -40,14 +43,15 @@ pub async fn wait(
             .iter()
             .zip(ends)
             .all(|(at, end)| at.tiered == *end && at.gone == *end);
-        if done {
+        // Deleted files may stay on disk a little longer than offsets tell.
+        if done && folder.log_bytes(topic) == 0 {
             return Ok(());
         }
         if moved != before {
             before = moved;
             last_change = clock::now();
         } else if last_change.elapsed() > STALL_MAX {
-            bail!("{}", stalled(topic, &moved, ends));
+            bail!("{}", stalled(folder, topic, &moved, ends));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -67,7 +71,7 @@ async fn look(admin: &Admin, topic: &str, partition: i32) -> anyhow::Result<Move
     })
 }
 
-fn stalled(topic: &str, moved: &[Moved], ends: &[i64]) -> String {
+fn stalled(folder: &DemoFolder, topic: &str, moved: &[Moved], ends: &[i64]) -> String {
     let mut text = format!("nothing has moved for {} s:", STALL_MAX.as_secs());
     for (partition, (at, end)) in moved.iter().zip(ends).enumerate() {
         text.push_str(&format!(
@@ -75,6 +79,8 @@ fn stalled(topic: &str, moved: &[Moved], ends: &[i64]) -> String {
             at.tiered, at.gone
         ));
     }
+    let local = folder.log_bytes(topic);
+    text.push_str(&format!(" {local} bytes of it are on the local disk;"));
     text.push_str(" /healthz and the log say why (--log-level info)");
     text
 }
