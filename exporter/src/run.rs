@@ -288,7 +288,7 @@ impl Exporter<'_> {
             partition: file.partition,
             start: file.start,
             end: file.end,
-            run: self.run.number(),
+            run: self.run.claim_number(),
             random: self.ids.random(),
         };
         let path = name.to_string();

@@ -163,7 +163,7 @@ pub struct Run {
 
 impl Run {
     /// The number of its claim; in the names of its files.
-    pub fn number(&self) -> u64 {
+    pub fn claim_number(&self) -> u64 {
         self.last.run
     }
 
@@ -177,7 +177,7 @@ impl Run {
         if !self.needs_sweep {
             return Ok(0);
         }
-        let entries: Vec<Entry> = stream::iter(1..self.number())
+        let entries: Vec<Entry> = stream::iter(1..self.claim_number())
             .map(|number| read(&self.target, number))
             .buffer_unordered(CONCURRENT)
             .try_collect()
@@ -192,7 +192,7 @@ impl Run {
                 let Ok(name) = file.path.parse::<TableFileName>() else {
                     continue;
                 };
-                if name.run < self.number() && !named.contains(file.path.as_str()) {
+                if name.run < self.claim_number() && !named.contains(file.path.as_str()) {
                     stray.push(file.path);
                 }
             }
