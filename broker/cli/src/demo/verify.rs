@@ -236,3 +236,93 @@ fn shown(bytes: Option<&[u8]>) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn row(key: Option<&str>, value: &str) -> Row {
+        Row {
+            key: key.map(|key| key.as_bytes().to_vec()),
+            value: value.as_bytes().to_vec(),
+        }
+    }
+
+    fn record(offset: i64, row: &Row) -> Record {
+        Record {
+            offset,
+            timestamp: 0,
+            sequence: None,
+            key: row.key.clone().map(Bytes::from),
+            value: Some(Bytes::from(row.value.clone())),
+            headers: Vec::new(),
+        }
+    }
+
+    /// What comparing `read` with `written` ends in.
+    async fn verdict(read: &[Record], written: &[Row]) -> Result<(), String> {
+        let (sender, batches) = mpsc::channel(read.len().max(1));
+        for record in read {
+            sender.send(Ok(vec![record.clone()])).await.unwrap();
+        }
+        drop(sender);
+        let mut sequence = Sequence {
+            partition: TopicPartition::new("t", 0),
+            batches,
+            current: Vec::new().into_iter(),
+            next_offset: 0,
+        };
+        let compared = async {
+            for row in written {
+                sequence.expect(row).await?;
+            }
+            sequence.expect_end(written.len() as i64).await
+        };
+        compared.await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn every_difference_is_found() {
+        let rows = [row(Some("a"), "1"), row(None, "2"), row(Some("a"), "3")];
+        let whole: Vec<Record> = (0..).zip(&rows).map(|(at, row)| record(at, row)).collect();
+        assert_eq!(verdict(&whole, &rows).await, Ok(()));
+
+        let changed = |change: fn(&mut Vec<Record>)| {
+            let mut read = whole.clone();
+            change(&mut read);
+            read
+        };
+        let cases = [
+            (changed(|read| read[1].value = None), "offset 1: the value"),
+            (
+                changed(|read| read[2].value = Some("4".into())),
+                "offset 2: the value",
+            ),
+            (
+                changed(|read| read[1].key = Some("".into())),
+                "offset 1: the key",
+            ),
+            (changed(|read| read[0].key = None), "offset 0: the key"),
+            (
+                changed(|read| read.swap(0, 2)),
+                "offset 2 came where 0 was due",
+            ),
+            (
+                changed(|read| drop(read.remove(1))),
+                "offset 2 came where 1 was due",
+            ),
+            (changed(|read| drop(read.pop())), "ends at offset 2"),
+            (
+                changed(|read| read.insert(1, read[0].clone())),
+                "offset 0 came where 1 was due",
+            ),
+            (changed(|read| read.push(read[2].clone())), "does not have"),
+        ];
+        for (read, expected) in cases {
+            let text = verdict(&read, &rows).await.unwrap_err();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}
