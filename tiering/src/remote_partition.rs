@@ -127,6 +127,15 @@ impl RemotePartition {
             .map(|m| m.end_offset())
     }
 
+    /// [`uploaded_end`](Self::uploaded_end), but reads the manifest when it was not read yet; `None`: nothing is uploaded.
+    pub async fn read_uploaded_end(&self) -> Result<Option<Offset>, RemoteReadError> {
+        match self.manifests.current().await {
+            Ok(_) => Ok(self.uploaded_end()),
+            Err(ManifestStoreError::Absent) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Where the remote log starts. `None` as for [`uploaded_end`](Self::uploaded_end).
     pub fn remote_start(&self) -> Option<Offset> {
         self.manifest()

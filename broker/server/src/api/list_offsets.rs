@@ -155,13 +155,13 @@ async fn list(
             let start = log.local_log_start_offset();
             Ok(at(start, log.epoch_for_offset(start)))
         }
-        LATEST_TIERED => match uploaded_end(&partition) {
+        LATEST_TIERED => match uploaded_end(apis, &partition).await? {
             Some(end) if end > log.log_start_offset() => {
                 Ok(at(end - 1, epoch_of(apis, &partition, end - 1).await))
             }
             _ => Ok(Found::NOTHING),
         },
-        EARLIEST_PENDING_UPLOAD => match uploaded_end(&partition) {
+        EARLIEST_PENDING_UPLOAD => match uploaded_end(apis, &partition).await? {
             Some(end) => {
                 let next = end.max(log.log_start_offset());
                 Ok(at(next, log.epoch_for_offset(next)))
@@ -184,8 +184,23 @@ async fn list(
     }
 }
 
-fn uploaded_end(partition: &Partition) -> Option<Offset> {
-    partition.remote()?.uploaded_end()
+/// After a start the manifest may not have been read yet: "nothing is tiered" would be wrong then.
+async fn uploaded_end(apis: &Apis, partition: &Partition) -> Result<Option<Offset>, KafkaError> {
+    let Some(remote) = partition.remote() else {
+        return Ok(None);
+    };
+    match tokio::time::timeout(remote_patience(apis), remote.read_uploaded_end()).await {
+        Ok(Ok(end)) => Ok(end),
+        Ok(Err(error)) => {
+            tracing::warn!(partition = %partition.topic_partition(), %error, "the manifest cannot be read");
+            Err(KafkaError::KafkaStorageError)
+        }
+        Err(_) => Err(KafkaError::RequestTimedOut),
+    }
+}
+
+fn remote_patience(apis: &Apis) -> Duration {
+    Duration::from_millis(apis.config.usize("remote.list.offsets.request.timeout.ms") as u64)
 }
 
 async fn epoch_of(apis: &Apis, partition: &Partition, offset: Offset) -> Option<i32> {
@@ -196,9 +211,7 @@ async fn epoch_of(apis: &Apis, partition: &Partition, offset: Offset) -> Option<
     let remote = partition
         .remote()
         .filter(|_| offset < log.local_log_start_offset())?;
-    let limit =
-        Duration::from_millis(apis.config.usize("remote.list.offsets.request.timeout.ms") as u64);
-    tokio::time::timeout(limit, remote.epoch_for_offset(offset))
+    tokio::time::timeout(remote_patience(apis), remote.epoch_for_offset(offset))
         .await
         .ok()?
         .ok()?
@@ -214,10 +227,12 @@ async fn by_timestamp(
     if log.log_start_offset() < log.local_log_start_offset()
         && let Some(remote) = partition.remote()
     {
-        let limit = Duration::from_millis(
-            apis.config.usize("remote.list.offsets.request.timeout.ms") as u64,
-        );
-        match tokio::time::timeout(limit, remote.offset_for_timestamp(timestamp)).await {
+        match tokio::time::timeout(
+            remote_patience(apis),
+            remote.offset_for_timestamp(timestamp),
+        )
+        .await
+        {
             Err(_) => return Err(KafkaError::RequestTimedOut),
             Ok(Ok(Some(found))) if found.offset >= log.log_start_offset() => {
                 // Both tiers hold a stretch of the log: the local one may know an earlier answer only beyond it.
