@@ -14,6 +14,7 @@ mod pattern;
 mod ports;
 mod process;
 mod record;
+mod tiered;
 mod wait;
 
 pub use broker::{Broker, BrokerOptions};
@@ -29,6 +30,7 @@ pub use pattern::Pattern;
 pub use ports::free_port;
 pub use process::{Finished, Process, run_to_end};
 pub use record::{ReadRecord, TestHeader, TestRecord};
+pub use tiered::{local_segments, wait_until_tiered};
 pub use wait::wait_until;
 
 use std::path::PathBuf;

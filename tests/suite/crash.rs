@@ -24,6 +24,7 @@ const PARTITIONS: u64 = 4;
 const VALUE_BYTES: usize = 200;
 /// Between two kills so many records are acknowledged, or fewer.
 const ACKNOWLEDGED_BETWEEN_KILLS_MAX: u64 = 30_000;
+const QUEUED_MAX: i32 = 10_000;
 const GROUP: &str = "committers";
 const FLUSH_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -101,7 +102,11 @@ fn load(producer: &ThreadedProducer<Deliveries>, stop: &AtomicBool) -> Vec<usize
             }
             // The producer's own thread makes room.
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                std::thread::yield_now();
+                wait_until("the queue has room", FLUSH_DEADLINE, || {
+                    let queued = producer.in_flight_count();
+                    let has_room = queued < QUEUED_MAX || stop.load(Ordering::Relaxed);
+                    has_room.then_some(()).ok_or(format!("{queued} queued"))
+                });
             }
             Err((error, _)) => panic!("{error}"),
         }
@@ -146,7 +151,7 @@ fn nothing_acknowledged_is_lost_or_doubled_when_the_broker_is_killed() {
         .set("acks", "all")
         .set("linger.ms", "2")
         .set("batch.num.messages", "200")
-        .set("queue.buffering.max.messages", "10000")
+        .set("queue.buffering.max.messages", &QUEUED_MAX.to_string())
         .set("message.timeout.ms", "300000")
         .set("reconnect.backoff.ms", "10")
         .set("reconnect.backoff.max.ms", "200")

@@ -68,7 +68,7 @@ pub fn produce(bootstrap: &str, topic: &str, codec: &str, records: &[TestRecord]
         .set("enable.idempotence", "true")
         .set("message.max.bytes", "8388608")
         .set("linger.ms", "5")
-        .set("batch.num.messages", "200")
+        .set("batch.num.messages", "100")
         .create_with_context(failures.clone())
         .expect("a producer");
     for record in records {

@@ -4,6 +4,7 @@ mod clients;
 mod crash;
 mod demo;
 mod docs;
+mod export;
 mod frames;
 mod imports;
 mod kafka_tools;

@@ -8,7 +8,7 @@ use rdkafka::message::Message;
 use strandline_client::OffsetSpec;
 use strandline_tests::{
     Broker, BrokerOptions, Driver, DriverLine, DriverScript, Minio, Pattern, ReadRecord,
-    TestRecord, metric, now_ms, wait_until,
+    TestRecord, local_segments, metric, now_ms, wait_until_tiered,
 };
 
 use crate::librdkafka;
@@ -20,8 +20,6 @@ const RECORDS: usize = 6000;
 const VALUE_BYTES: usize = 1000;
 const STEP_MS: i64 = 1000;
 const BUCKET: &str = "tier";
-/// For uploads and local deletion.
-const TIER_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Looked at often, so that tests need not wait.
 const QUICK: &[&str] = &[
@@ -59,34 +57,6 @@ fn records(count: usize) -> Vec<TestRecord> {
         .collect()
 }
 
-/// The base offsets of the `.log` files of a partition, in order.
-fn local_segments(data: &Path, partition: i32) -> Vec<i64> {
-    let folder = data.join(format!("{TOPIC}-{partition}"));
-    let mut bases: Vec<i64> = std::fs::read_dir(&folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
-        .filter_map(|entry| {
-            let name = entry.ok()?.file_name().into_string().ok()?;
-            name.strip_suffix(".log")?.parse().ok()
-        })
-        .collect();
-    bases.sort_unstable();
-    bases
-}
-
-/// Waits until all but the active segment has left every partition.
-fn wait_until_tiered(broker: &Broker) {
-    for partition in 0..PARTITIONS {
-        wait_until(
-            "local segments are gone",
-            TIER_DEADLINE,
-            || match local_segments(&broker.data(), partition)[..] {
-                [active] if active > 0 => Ok(()),
-                ref left => Err(format!("partition {partition} has {} segments", left.len())),
-            },
-        );
-    }
-}
-
 /// Reads everything and compares it with what was written.
 fn check_all(bootstrap: &str, written: &[TestRecord]) {
     compare(
@@ -112,7 +82,7 @@ fn check_offsets(bootstrap: &str, data: &Path) {
     for partition in 0..PARTITIONS {
         let offset =
             |spec| list_offset(bootstrap, TOPIC, partition, spec).map(|listed| listed.offset);
-        let local_start = local_segments(data, partition)[0];
+        let local_start = local_segments(data, TOPIC, partition)[0];
         assert_eq!(offset(OffsetSpec::Earliest), Some(0));
         let end = (RECORDS / PARTITIONS as usize) as i64;
         assert_eq!(offset(OffsetSpec::Latest), Some(end));
@@ -150,7 +120,7 @@ fn round_trip(name: &str, options: BrokerOptions) -> (Broker, Vec<TestRecord>) {
     librdkafka::create_topic(&bootstrap, TOPIC, PARTITIONS, TIERED);
     let written = records(RECORDS);
     librdkafka::produce(&bootstrap, TOPIC, "lz4", &written);
-    wait_until_tiered(&broker);
+    wait_until_tiered(&broker, TOPIC, PARTITIONS);
     check_offsets(&bootstrap, &broker.data());
     check_all(&bootstrap, &written);
     check_seek(&bootstrap, &written);

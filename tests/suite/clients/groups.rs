@@ -66,7 +66,7 @@ fn two_members_share_and_what_they_commit_is_resumed_from_in_every_client() {
     let broker = broker();
     let bootstrap = broker.bootstrap();
     // All at the same time: most of it is waiting.
-    let running: Vec<_> = Driver::ALL
+    let mut running: Vec<_> = Driver::ALL
         .into_iter()
         .map(|driver| {
             let topic = format!("{driver:?}").to_lowercase();
@@ -81,17 +81,19 @@ fn two_members_share_and_what_they_commit_is_resumed_from_in_every_client() {
             (driver, topic, group, driver.spawn(&bootstrap, script))
         })
         .collect();
-    for (driver, topic, group, mut process) in running {
+    for (driver, topic, _, process) in &mut running {
         process.wait_for(&format!("{driver:?}: both members are ready"), |line| {
             matches!(line, DriverLine::Ready { .. }).then_some(())
         });
-        produce(&bootstrap, &topic, FIRST);
-        let second = |line: &DriverLine| match line {
-            DriverLine::Member(PairMember { member: 2, .. }) => Some(()),
-            _ => None,
-        };
-        process.wait_for(&format!("{driver:?}: both members have read"), second);
-        produce(&bootstrap, &topic, SECOND);
+        produce(&bootstrap, topic, FIRST);
+    }
+    for (driver, topic, _, process) in &mut running {
+        process.wait_for(&format!("{driver:?}: both members have read"), |line| {
+            matches!(line, DriverLine::Member(PairMember { member: 2, .. })).then_some(())
+        });
+        produce(&bootstrap, topic, SECOND);
+    }
+    for (driver, topic, group, process) in running {
         check(driver, &process.finish());
         let end = ((FIRST + SECOND) / PARTITIONS as usize) as i64;
         for (partition, offset) in committed(&bootstrap, &group, &topic) {

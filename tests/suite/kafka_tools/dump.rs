@@ -219,11 +219,13 @@ fn check_folders(data: &Path, read: &[ReadRecord]) {
         dump(&indexes, &[]);
         dump(&indexes, &["--verify-index-only"]);
         let sane = dump(&indexes, &["--index-sanity-check"]);
-        assert_eq!(
-            sane.matches("passed sanity check").count(),
-            indexes.len(),
-            "{sane}"
-        );
+        // An index of one small batch has no entry.
+        let answers = ["passed sanity check.", "is empty."];
+        let sound: usize = answers
+            .iter()
+            .map(|answer| sane.matches(answer).count())
+            .sum();
+        assert_eq!(sound, indexes.len(), "{sane}");
         let snapshots = dump(&files(&folder, ".snapshot"), &[]);
         assert!(snapshots.contains("producerId"), "{snapshots}");
     }

@@ -81,6 +81,8 @@ class Member:
         self.changes = 0
         self.failure = None
         self.stopping = False
+        self.committed = False
+        self.leaving = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -93,15 +95,23 @@ class Member:
                 self.partitions = now
                 self.polls += 1
             self.commit()
+            self.committed = True
+            self.leaving.wait(PATIENCE_S)
             self.close()
         except Exception as error:
             self.failure = error
 
-    def stop(self):
-        self.stopping = True
-        self.thread.join(PATIENCE_S)
-        if self.failure is not None:
-            raise self.failure
+
+def stop(members):
+    """All commit before the first leaves: that would take the others' partitions away."""
+    for member in members:
+        member.stopping = True
+    until("all have committed", lambda: all(member.committed for member in members), members)
+    for member in members:
+        member.leaving.set()
+        member.thread.join(PATIENCE_S)
+        if member.failure is not None:
+            raise member.failure
 
 
 def until(what, condition, members):
@@ -137,8 +147,7 @@ def pair(count, partitions, group, join):
     until("both have partitions", lambda: share(*members, partitions), members)
     show({"ready": group})
     until(f"{count} records", lambda: sum(len(member.records) for member in members) >= count, members)
-    for member in members:
-        member.stop()
+    stop(members)
     show_pair(members)
 
 
@@ -149,16 +158,15 @@ def static_members(partitions, group, join):
     until("both have partitions", lambda: share(one, two, partitions), [one, two])
     assignments = [sorted(one.partitions), sorted(two.partitions)]
     changes = one.changes
-    two.stop()
+    stop([two])
     back = join(f"{group}-2")
     until("the second is back", lambda: back.partitions, [one, back])
     # Some polls and heartbeats more: a rebalance would show by now.
-    polls = one.polls + 20
+    polls = one.polls + 3
     until("some polls more", lambda: one.polls >= polls, [one, back])
     assignments.append(sorted(back.partitions))
     show({"assignments": assignments, "disturbed": one.changes - changes})
-    one.stop()
-    back.stop()
+    stop([one, back])
 
 
 class Confluent:
@@ -270,7 +278,7 @@ class Confluent:
             consumer.subscribe([topic])
 
             def poll():
-                message = consumer.poll(0.05)
+                message = consumer.poll(0.2)
                 if message is None:
                     return []
                 if message.error():
@@ -388,10 +396,13 @@ class KafkaPython:
     def _join(self, topic, group):
         def join(instance):
             consumer = self._consumer(group, instance)
+            # The client knows the topic before it joins, and polls are long enough for a join to fit: otherwise version 3.0
+            # can join without partitions and stay so.
+            consumer.partitions_for_topic(topic)
             consumer.subscribe([topic])
 
             def poll():
-                batches = consumer.poll(timeout_ms=50).values()
+                batches = consumer.poll(timeout_ms=500).values()
                 return [[record.partition, record.offset] for batch in batches for record in batch]
 
             return Member(
@@ -428,6 +439,8 @@ class AioMember:
         self.polls = 0
         self.changes = 0
         self.stopping = False
+        self.committed = asyncio.Event()
+        self.leaving = asyncio.Event()
 
     async def run(self):
         while not self.stopping:
@@ -438,11 +451,19 @@ class AioMember:
             self.partitions = now
             self.polls += 1
         await self.consumer.commit()
+        self.committed.set()
+        await self.leaving.wait()
         await self.consumer.stop()
 
-    async def stop(self):
-        self.stopping = True
-        await asyncio.wait_for(self.task, PATIENCE_S)
+
+async def aio_stop(members):
+    for member in members:
+        member.stopping = True
+    for member in members:
+        await asyncio.wait_for(member.committed.wait(), PATIENCE_S)
+    for member in members:
+        member.leaving.set()
+        await asyncio.wait_for(member.task, PATIENCE_S)
 
 
 async def aio_until(what, condition, members):
@@ -588,8 +609,7 @@ class Aiokafka:
             await aio_until(
                 f"{count} records", lambda: sum(len(member.records) for member in members) >= count, members
             )
-            for member in members:
-                await member.stop()
+            await aio_stop(members)
             show_pair(members)
 
         asyncio.run(run())
@@ -603,15 +623,14 @@ class Aiokafka:
             await aio_until("both have partitions", lambda: share(one, two, partitions), [one, two])
             assignments = [sorted(one.partitions), sorted(two.partitions)]
             changes = one.changes
-            await two.stop()
+            await aio_stop([two])
             back = await self._join(topic, group, f"{group}-2")
             await aio_until("the second is back", lambda: back.partitions, [one, back])
             polls = one.polls + 20
             await aio_until("some polls more", lambda: one.polls >= polls, [one, back])
             assignments.append(sorted(back.partitions))
             show({"assignments": assignments, "disturbed": one.changes - changes})
-            await one.stop()
-            await back.stop()
+            await aio_stop([one, back])
 
         asyncio.run(run())
 
