@@ -6,3 +6,4 @@ mod fetch;
 mod groups;
 mod harness;
 mod produce;
+mod versions;
