@@ -4,8 +4,6 @@
 //! timestamps: -1 the end that the isolation level allows (high watermark or last stable offset), -2 the log start,
 //! -3 the record with the largest timestamp (version 7 on), -4 the earliest local offset (8 on), -5 the last offset
 //! in the remote tier, inclusive, -1 when there is none (9 on), -6 the next offset to upload (11 on).
-//!
-//! Gaps: -3 asks the local log only.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +18,7 @@ use strandline_log::{Offset, TimestampMs};
 use strandline_tiering::RemoteReadError;
 use strandline_wire::{Api, KafkaError};
 
-use super::{Apis, RequestContext};
+use super::{Apis, RequestContext, max_timestamp};
 use crate::partition::{self, Partition};
 
 const LATEST: i64 = -1;
@@ -173,12 +171,11 @@ async fn list(
             None => Ok(Found::NOTHING),
         },
         MAX_TIMESTAMP => {
-            let log = Arc::clone(log);
-            let found = apis
-                .cold_reads
-                .run(move || log.offset_for_max_timestamp())
-                .await;
-            local_found(found, end)
+            let found =
+                tokio::time::timeout(remote_patience(apis), max_timestamp::find(apis, &partition))
+                    .await;
+            let found = found.unwrap_or(Err(KafkaError::RequestTimedOut))?;
+            local_found(Some(Ok(found)), end)
         }
         timestamp => by_timestamp(apis, &partition, timestamp, end).await,
     }

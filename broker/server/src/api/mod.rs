@@ -29,6 +29,7 @@ mod find_coordinator;
 mod groups;
 mod init_producer_id;
 mod list_offsets;
+mod max_timestamp;
 mod metadata;
 mod metrics;
 mod offset_for_leader_epoch;

@@ -267,8 +267,14 @@ async fn old_offsets_are_read_back_from_the_remote_tier() {
     ];
     node.create_topic("t", 1, &configs).await;
     let value = "v".repeat(100_000);
-    for _ in 0..40 {
-        let answer = node.produce("t", 0, batch(&[&value]), -1).await;
+    // The largest timestamp stands where only the remote tier has it.
+    let ahead = clock::now_ms() + 600_000;
+    for n in 0..40 {
+        let batch = match n {
+            3 => batch_with(BatchOptions::default(), ahead, &[&value]),
+            _ => batch(&[&value]),
+        };
+        let answer = node.produce("t", 0, batch, -1).await;
         assert_eq!(answer.error_code, 0);
     }
     let partition = node.apis.replicas.get("t", 0).expect("hosted");
@@ -294,5 +300,6 @@ async fn old_offsets_are_read_back_from_the_remote_tier() {
     assert_eq!(list(&node, 9, -5).await, (0, local_start - 1, -1));
     assert_eq!(list(&node, 11, -6).await, (0, local_start, -1));
     assert_eq!(list(&node, 5, 0).await.1, 0);
+    assert_eq!(list(&node, 7, -3).await, (0, 3, ahead));
     node.stop().await;
 }
