@@ -61,7 +61,7 @@ fn a_kafka_quickstart_file_starts() {
 #[test]
 fn what_is_wrong_is_named_with_what_would_be_right() {
     for (file, overrides, text) in [
-        ("log.dirz=/a", &[][..], "did you mean log.dirs?"),
+        ("num.partitons=3", &[][..], "did you mean num.partitions?"),
         (
             "quite.odd=1",
             &[],
