@@ -47,17 +47,20 @@ impl Target {
         table: &str,
         spool_dir: Option<&Path>,
     ) -> Result<Self, TargetError> {
-        strandline_tiering::store::install_tls_provider();
-        // opendal's HTTP client is set up once a process, after the TLS that it needs.
-        opendal_http_transport_reqwest::install_default();
         let url: TargetUrl = target.url.parse()?;
         let location = format!("{}/{table}", url.to_string().trim_end_matches('/'));
         let root = |prefix: &str| match prefix {
             "" => format!("/{table}"),
             _ => format!("/{prefix}/{table}"),
         };
+        if let TargetUrl::Folder(path) = &url {
+            return Self::open_folder(path.join(table), location).await;
+        }
+        // Once a process: opendal has no HTTP client without, and the client needs a TLS provider.
+        strandline_tiering::store::install_tls_provider();
+        HttpTransporter::install_default(ReqwestTransport::default());
         let built = match &url {
-            TargetUrl::Folder(path) => return Self::open_folder(path.join(table), location).await,
+            TargetUrl::Folder(_) => unreachable!("opened above"),
             TargetUrl::S3 { bucket, prefix } => {
                 let region = target
                     .s3_region
