@@ -151,7 +151,7 @@ fn nothing_acknowledged_is_lost_or_doubled_when_the_broker_is_killed() {
         .set("acks", "all")
         .set("linger.ms", "2")
         .set("batch.num.messages", "200")
-        .set("queue.buffering.max.messages", &QUEUED_MAX.to_string())
+        .set("queue.buffering.max.messages", QUEUED_MAX.to_string())
         .set("message.timeout.ms", "300000")
         .set("reconnect.backoff.ms", "10")
         .set("reconnect.backoff.max.ms", "200")
