@@ -12,7 +12,8 @@ use strandline_tests::{
 };
 
 /// The README's session starts brokers, MinIO and Kafka's tools.
-const SESSION_DEADLINE: Duration = Duration::from_secs(300);
+const SESSION_SECONDS: &str = "300";
+const SESSION_DEADLINE: Duration = Duration::from_secs(330);
 
 /// Kafka's scripts as a user of Kafka knows them, and the class each of them starts.
 const KAFKA_SCRIPTS: &[(&str, &str)] = &[
@@ -170,11 +171,13 @@ fn every_command_in_the_readme_runs() {
     path.extend(std::env::split_paths(
         &std::env::var_os("PATH").unwrap_or_default(),
     ));
-    let mut command = Command::new("bash");
+    // `timeout` ends the whole process group, brokers included.
+    let mut command = Command::new("timeout");
     command
         .current_dir(&here)
         .env("PATH", std::env::join_paths(path).expect("paths"))
-        .args(["-euo", "pipefail", "-c", &session]);
+        .args(["--kill-after=10", SESSION_SECONDS])
+        .args(["bash", "-euo", "pipefail", "-c", &session]);
     let finished = run_to_end(&mut command, SESSION_DEADLINE).expect_success("README.md");
     println!(
         "README.md: {} blocks ran\n{}",

@@ -9,6 +9,7 @@ mod frames;
 mod imports;
 mod kafka_tools;
 mod librdkafka;
+mod protocol;
 mod sendfile;
 mod start;
 mod strandline;

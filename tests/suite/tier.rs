@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::message::Message;
-use strandline_client::OffsetSpec;
+use strandline_client::{ConfigResource, OffsetSpec};
 use strandline_tests::{
     Broker, BrokerOptions, Driver, DriverLine, DriverScript, Minio, Pattern, ReadRecord,
-    TestRecord, local_segments, metric, now_ms, wait_until_tiered,
+    TestRecord, kafka_tool, local_segments, metric, now_ms, wait_until, wait_until_tiered,
 };
 
 use crate::librdkafka;
-use crate::strandline::list_offset;
+use crate::strandline::{admin, block_on, list_offset};
 
 const TOPIC: &str = "history";
 const PARTITIONS: i32 = 2;
@@ -94,6 +94,34 @@ fn check_offsets(bootstrap: &str, data: &Path) {
     }
 }
 
+/// Kafka's tool sees the same tiers.
+fn check_offset_tool(bootstrap: &str, data: &Path) {
+    for (time, behind) in [
+        ("earliest-local", 0),
+        ("latest-tiered", 1),
+        ("earliest-pending-upload", 0),
+    ] {
+        let class = "org.apache.kafka.tools.GetOffsetShell";
+        let arguments = [
+            "--bootstrap-server",
+            bootstrap,
+            "--topic",
+            TOPIC,
+            "--time",
+            time,
+        ];
+        let shown = kafka_tool(class, &arguments).expect_success(time).stdout;
+        for partition in 0..PARTITIONS {
+            let offset = local_segments(data, TOPIC, partition)[0] - behind;
+            let line = format!("{TOPIC}:{partition}:{offset}");
+            assert!(
+                shown.lines().any(|shown| shown == line),
+                "no {line} in {shown}"
+            );
+        }
+    }
+}
+
 fn check_seek(bootstrap: &str, written: &[TestRecord]) {
     let first_ms = written[0].timestamp;
     // Before all, into history, between two records, the last, past the last.
@@ -122,6 +150,7 @@ fn round_trip(name: &str, options: BrokerOptions) -> (Broker, Vec<TestRecord>) {
     librdkafka::produce(&bootstrap, TOPIC, "lz4", &written);
     wait_until_tiered(&broker, TOPIC, PARTITIONS);
     check_offsets(&bootstrap, &broker.data());
+    check_offset_tool(&bootstrap, &broker.data());
     check_all(&bootstrap, &written);
     check_seek(&bootstrap, &written);
     let fetched = metric(
@@ -172,6 +201,73 @@ fn every_offset_is_readable_from_a_folder() {
     let store = folder.path().join("store");
     let url = format!("remote.storage.url=file://{}", store.display());
     drop(round_trip("file URL", options(&[url], Vec::new())));
+}
+
+/// Bytes of all files below a folder.
+fn stored_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return 0;
+    };
+    entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            // A file may go while it is looked at.
+            let metadata = entry.metadata().ok()?;
+            Some(match metadata.is_dir() {
+                true => stored_bytes(&entry.path()),
+                false => metadata.len(),
+            })
+        })
+        .sum()
+}
+
+#[test]
+fn expired_and_deleted_history_leaves_the_store() {
+    let mut options = options(&[], Vec::new());
+    options
+        .configs
+        .push("remote.log.delete.delay.ms=0".to_owned());
+    let broker = Broker::start(options);
+    let bootstrap = broker.bootstrap();
+    let store = broker.data().join("remote-storage");
+    librdkafka::create_topic(&bootstrap, TOPIC, PARTITIONS, TIERED);
+    let written = records(RECORDS);
+    librdkafka::produce(&bootstrap, TOPIC, "none", &written);
+    let active = wait_until_tiered(&broker, TOPIC, PARTITIONS);
+    let full = stored_bytes(&store);
+    assert!(full > (RECORDS * VALUE_BYTES / 2) as u64, "{full}");
+
+    // The records are a day old: all that is sealed expires.
+    block_on(async {
+        let topic = ConfigResource::topic(TOPIC);
+        let changes = [("retention.ms", Some("3600000"))];
+        let altered = admin(&bootstrap).alter_configs(&topic, &changes).await;
+        altered.expect("the topic's configs are altered");
+    });
+    for (partition, active) in (0..PARTITIONS).zip(active) {
+        wait_until("history has expired", librdkafka::DEADLINE, || {
+            let earliest = list_offset(&bootstrap, TOPIC, partition, OffsetSpec::Earliest);
+            match earliest.map(|listed| listed.offset) {
+                Some(offset) if offset >= active => Ok(()),
+                other => Err(format!("{other:?}, {active} is due")),
+            }
+        });
+    }
+    let wait_for_less_than = |what: &str, bytes: u64| {
+        wait_until(what, librdkafka::DEADLINE, || match stored_bytes(&store) {
+            stored if stored < bytes => Ok(stored),
+            stored => Err(format!("{stored} bytes of {full} are stored")),
+        })
+    };
+    let expired = wait_for_less_than("expired objects are deleted", full / 10);
+    block_on(async {
+        let deleted = admin(&bootstrap).delete_topic(TOPIC).await;
+        deleted.expect("the topic is deleted");
+    });
+    let deleted = wait_for_less_than("the topic's objects are deleted", 16 << 10);
+    println!(
+        "the store held {full} bytes, {expired} after retention, {deleted} after the topic's deletion"
+    );
 }
 
 #[test]

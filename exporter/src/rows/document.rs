@@ -170,7 +170,7 @@ mod tests {
             ("{\"a\":1", "EOF"),
             ("{\"a\":1} x", "trailing"),
             ("{\"a\":18446744073709551615}", "does not fit"),
-            ("{\"a\":\"\\ud800\"}", "surrogate"),
+            ("{\"a\":\"\\ud800\"}", "hex escape"),
         ] {
             let error = Document::parse(json.as_bytes())
                 .expect_err(json)

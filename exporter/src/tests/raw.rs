@@ -208,7 +208,6 @@ async fn gaps_and_retention_are_told_and_stepped_over() {
         end: 25,
         cause: GapCause::TieringOff,
     };
-    world.tier_numbers(0, 0).await;
     world.edit(0, gap).await;
     world.tier_numbers(0, 10).await;
     world.tier_numbers(0, 10).await;
@@ -247,6 +246,9 @@ async fn a_batch_that_cannot_be_read_is_a_reject_and_the_rest_goes_on() {
     .to_vec();
     let last = torn.len() - 1;
     torn[last - 8..].fill(0xff);
+    // The CRC is right: what the producer sent cannot be opened.
+    let crc = crc32c::crc32c(&torn[21..]);
+    torn[17..21].copy_from_slice(&crc.to_be_bytes());
     let batches = [
         batch(
             at(0, Compression::None),
