@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -31,6 +31,8 @@ pub(crate) struct IndexFile<const N: usize> {
     kind: SegmentFile,
     key: FileKey,
     files: Arc<FileCache>,
+    /// Held once another file takes this one's name. See [`IndexFile::pin`].
+    pinned: OnceLock<Arc<File>>,
     state: Mutex<State<N>>,
     /// One writer of the file at a time: the appender and a flush may meet.
     writing: Mutex<()>,
@@ -96,6 +98,7 @@ impl<const N: usize> IndexFile<N> {
             kind,
             key: FileKey::next(),
             files,
+            pinned: OnceLock::new(),
             state: Mutex::new(State {
                 len,
                 written: len,
@@ -118,13 +121,31 @@ impl<const N: usize> IndexFile<N> {
     }
 
     fn file(&self) -> io::Result<Arc<File>> {
-        self.files.get(self.key, || {
+        if let Some(file) = self.pinned.get() {
+            return Ok(Arc::clone(file));
+        }
+        let opened = self.files.get(self.key, || {
             File::options().read(true).write(true).open(segment_path(
                 &self.dir,
                 self.base_offset,
                 self.kind,
             ))
-        })
+        });
+        // The name may have gone to another file between the look above and the open.
+        if let Some(file) = self.pinned.get() {
+            self.files.remove(self.key);
+            return Ok(Arc::clone(file));
+        }
+        opened
+    }
+
+    /// Keeps the file open from here on, so that whoever still uses this index reads its own file when the name is given
+    /// to another one.
+    pub fn pin(&self) -> io::Result<()> {
+        let file = self.file()?;
+        let _ = self.pinned.set(file);
+        self.files.remove(self.key);
+        Ok(())
     }
 
     /// Adds an entry, in memory unless many have gathered.

@@ -130,6 +130,11 @@ impl OffsetIndex {
         self.file.forget();
     }
 
+    /// Keeps the file open, before its name is given to another one.
+    pub fn pin(&self) -> io::Result<()> {
+        self.file.pin()
+    }
+
     fn start(&self) -> OffsetPosition {
         OffsetPosition {
             offset: self.file.base_offset(),

@@ -98,10 +98,12 @@ pub fn plan(
     for (i, segment) in segments.iter().enumerate() {
         let active = i + 1 == segments.len();
         let below_start = segment.next_offset <= log.log_start && !active;
+        // A sealed segment without records is what a cleaner has left: it goes like any other.
+        let waits_for_records = active && segment.size_bytes == 0;
         let expired = limit_ms >= 0
-            && segment.size_bytes > 0
+            && !waits_for_records
             && now_ms.saturating_sub(segment.age_from_ms()) > limit_ms;
-        let too_much = segment.size_bytes > 0 && over_bytes >= segment.size_bytes;
+        let too_much = !waits_for_records && over_bytes > 0 && over_bytes >= segment.size_bytes;
         let reason = match (below_start, expired, too_much) {
             (true, _, _) => RetentionReason::LogStart,
             (_, true, _) => RetentionReason::Time,

@@ -53,6 +53,16 @@ impl LogSegments {
         *self.list.write() = Arc::new(segments);
     }
 
+    /// Puts `new` in the place of `old`, which must be neighbours; `None` when they are not there as they were.
+    pub fn splice(&self, old: &[Arc<LogSegment>], new: Arc<LogSegment>) -> Option<()> {
+        let mut list = self.list.write();
+        let at = place_of(&list, old)?;
+        let mut changed = list.to_vec();
+        changed.splice(at..at + old.len(), [new]);
+        *list = Arc::new(changed);
+        Some(())
+    }
+
     /// Takes out the leading segments that end at or below `offset`, never the active one.
     pub fn remove_below(&self, offset: Offset) -> Vec<Arc<LogSegment>> {
         let mut list = self.list.write();
@@ -67,6 +77,20 @@ impl LogSegments {
         *list = Arc::new(list[count..].to_vec());
         removed
     }
+}
+
+/// Where `run` begins in the list; `None` when the list does not hold exactly these segments side by side.
+pub fn place_of(list: &[Arc<LogSegment>], run: &[Arc<LogSegment>]) -> Option<usize> {
+    let first = run.first()?;
+    let at = list
+        .iter()
+        .position(|segment| Arc::ptr_eq(segment, first))?;
+    let found = list.get(at..at + run.len())?;
+    found
+        .iter()
+        .zip(run)
+        .all(|(a, b)| Arc::ptr_eq(a, b))
+        .then_some(at)
 }
 
 /// The place of the segment that `offset` falls into: the last that begins at or below it.

@@ -133,6 +133,11 @@ impl TimeIndex {
         self.file.forget();
     }
 
+    /// Keeps the file open, before its name is given to another one.
+    pub fn pin(&self) -> io::Result<()> {
+        self.file.pin()
+    }
+
     fn start(&self) -> MaxTimestamp {
         MaxTimestamp {
             timestamp: NO_TIMESTAMP,

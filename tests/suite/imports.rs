@@ -10,6 +10,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("strandline-log", &[]),
     ("strandline-tiering", &["strandline-log"]),
     (
+        "strandline-compaction",
+        &["strandline-log", "strandline-tiering"],
+    ),
+    (
         "strandline-exporter",
         &["strandline-log", "strandline-tiering"],
     ),
@@ -25,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "strandline-log",
             "strandline-tiering",
+            "strandline-compaction",
             "strandline-wire",
             "strandline-core",
             "strandline-metadata",
@@ -56,7 +61,12 @@ const ONLY_BY: &[(&str, &[&str])] = &[
 ];
 
 /// Packages that know no async runtime.
-const WITHOUT_TOKIO: &[&str] = &["strandline-log", "strandline-wire", "strandline-core"];
+const WITHOUT_TOKIO: &[&str] = &[
+    "strandline-log",
+    "strandline-compaction",
+    "strandline-wire",
+    "strandline-core",
+];
 
 fn dependencies() -> BTreeMap<String, Vec<String>> {
     let metadata = MetadataCommand::new()

@@ -20,7 +20,7 @@ pub use clean_shutdown_file::CleanShutdownFile;
 pub use error::StateFileError;
 pub use meta_properties::MetaProperties;
 pub use offset_checkpoint_file::{
-    LOG_START_OFFSET_CHECKPOINT, OffsetCheckpointFile, RECOVERY_POINT_CHECKPOINT,
-    REPLICATION_OFFSET_CHECKPOINT,
+    CLEANER_OFFSET_CHECKPOINT, LOG_START_OFFSET_CHECKPOINT, OffsetCheckpointFile,
+    RECOVERY_POINT_CHECKPOINT, REPLICATION_OFFSET_CHECKPOINT,
 };
 pub use partition_metadata_file::PartitionMetadataFile;

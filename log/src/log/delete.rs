@@ -21,6 +21,15 @@ pub(super) struct DeletedFile {
     since_ms: Option<TimestampMs>,
 }
 
+impl DeletedFile {
+    pub fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            since_ms: None,
+        }
+    }
+}
+
 impl Log {
     /// What retention and the tier see of the segments: in order, the active one last.
     pub fn segment_metas(&self) -> Result<Vec<SegmentMeta>, LogError> {
@@ -92,6 +101,7 @@ impl Log {
     /// is not tiered the log start moves along; of a tiered one the caller answers for `offset` being uploaded (I4).
     pub fn delete_local_segments_below(&self, offset: Offset) -> Result<DeletedSegments, LogError> {
         let _writer = self.writer.lock();
+        let _taking_out = self.taking_out.lock();
         self.check_open()?;
         let removed = self.segments.remove_below(offset);
         if removed.is_empty() {
@@ -141,10 +151,7 @@ impl Log {
             renamed.push(DELETED_SUFFIX);
             let renamed = PathBuf::from(renamed);
             match std::fs::rename(&path, &renamed) {
-                Ok(()) => deleted.push(DeletedFile {
-                    path: renamed,
-                    since_ms: None,
-                }),
+                Ok(()) => deleted.push(DeletedFile::new(renamed)),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(StorageError::new("rename", path, e)),
             }

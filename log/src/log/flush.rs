@@ -115,6 +115,7 @@ impl Log {
     /// nothing. Appends fail from here on; slices that were handed out stay readable.
     pub fn close(&self, clean: bool) -> Result<(), LogError> {
         let _writer = self.writer.lock();
+        let _taking_out = self.taking_out.lock();
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }

@@ -17,6 +17,7 @@ mod flush;
 mod open;
 mod producers;
 mod read;
+mod replace_segments;
 mod roll;
 mod sealed;
 mod tail;
@@ -33,6 +34,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub(crate) use producers::{Replayed, replay, txn_index_path};
+pub use replace_segments::{ReplaceError, SwapOp, SwapStep};
 pub use types::*;
 
 use crate::dir_health::DirHealth;
@@ -41,6 +43,7 @@ use crate::leader_epoch::LeaderEpochFileCache;
 use crate::log_config::LogConfig;
 use crate::log_error::LogError;
 use crate::producer_state::{ProducerSnapshots, ProducerStateManager};
+use crate::segment::LogSegment;
 use crate::segments::LogSegments;
 use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
 use delete::DeletedFile;
@@ -69,6 +72,8 @@ pub struct Log {
     unflushed_since_ms: AtomicI64,
     /// Held by whoever changes segments: append, roll, truncate, delete.
     writer: Mutex<()>,
+    /// Held by whoever takes segments out of the list: delete, truncate, replace; and by close. Taken after `writer`.
+    taking_out: Mutex<()>,
     /// Held by one flush; the next ones find their work done.
     flushing: Mutex<()>,
     /// Files were created since the folder was synced.
@@ -172,6 +177,15 @@ impl Log {
         let told =
             !self.config().remote_storage_enable && log_start == self.segments.first_base_offset();
         (!told).then_some(log_start)
+    }
+
+    /// The segments in order, the active one last, as they are now.
+    pub fn log_segments(&self) -> Arc<Vec<Arc<LogSegment>>> {
+        self.segments.snapshot()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// The base offset of the segment that is appended to.

@@ -59,6 +59,7 @@ impl Log {
                 NO_TIMESTAMP
             }),
             writer: Mutex::new(()),
+            taking_out: Mutex::new(()),
             flushing: Mutex::new(()),
             dir_dirty: AtomicBool::new(!open.clean_shutdown),
             folder_dirty: AtomicBool::new(!open.clean_shutdown),

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -33,9 +34,24 @@ impl Log {
         start: Offset,
         end: Offset,
     ) -> Result<Vec<AbortedTxn>, LogError> {
-        let mut aborted = Vec::new();
-        let segments = self.segments.snapshot();
-        let first = crate::segments::floor(&segments, start).unwrap_or(0);
+        loop {
+            let segments = self.segments.snapshot();
+            let aborted = self.aborted_transactions_of(&segments, start, end)?;
+            // A segment that was replaced meanwhile took its entries along to another one.
+            if Arc::ptr_eq(&segments, &self.segments.snapshot()) {
+                return Ok(aborted);
+            }
+        }
+    }
+
+    fn aborted_transactions_of(
+        &self,
+        segments: &[Arc<LogSegment>],
+        start: Offset,
+        end: Offset,
+    ) -> Result<Vec<AbortedTxn>, LogError> {
+        let mut aborted: Vec<AbortedTxn> = Vec::new();
+        let first = crate::segments::floor(segments, start).unwrap_or(0);
         // A marker may lie in any later segment: each index tells when no more can come.
         for segment in &segments[first..] {
             let path = segment_path(&self.dir, segment.base_offset(), SegmentFile::TxnIndex);
@@ -45,6 +61,9 @@ impl Log {
                 break;
             }
         }
+        // During a swap the files of two segments may tell of the same transaction, which has one marker.
+        aborted.sort_by_key(|txn| txn.last_offset);
+        aborted.dedup_by_key(|txn| txn.last_offset);
         Ok(aborted)
     }
 
@@ -103,7 +122,7 @@ pub(crate) struct Replayed {
 /// Brings the producers' state from `from` to `end` by the batches of the log. Only headers are read, but for markers.
 /// The log does not hold when they were appended: each counts as young as its file.
 pub(crate) fn replay(
-    segments: &[std::sync::Arc<LogSegment>],
+    segments: &[Arc<LogSegment>],
     producers: &mut ProducerStateManager,
     from: Offset,
     end: Offset,

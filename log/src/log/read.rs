@@ -12,7 +12,7 @@ use crate::segment::{LogSegment, ScanError};
 use crate::segments::floor;
 use crate::types::Offset;
 
-/// One read touches at most this many segments.
+/// One read hands out bytes of at most this many segments.
 const SEGMENTS_MAX: usize = 16;
 /// A segment that was deleted under the reader makes it begin anew, this often.
 const TRIES_MAX: usize = 3;
@@ -74,8 +74,12 @@ impl Log {
         }
         let is_last = |i: usize| i + 1 == segments.len();
         let mut start_offset = from;
-        for (i, segment) in segments.iter().enumerate().skip(first).take(SEGMENTS_MAX) {
-            if segment.base_offset() >= end_bound || read.bytes >= max_bytes && read.bytes > 0 {
+        for (i, segment) in segments.iter().enumerate().skip(first) {
+            // Cleaned segments may hold nothing, and those are passed over, however many they are.
+            if read.slices.len() == SEGMENTS_MAX
+                || segment.base_offset() >= end_bound
+                || read.bytes >= max_bytes && read.bytes > 0
+            {
                 break;
             }
             let end = self.end_position(segment, end_bound, is_last(i))?;

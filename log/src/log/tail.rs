@@ -53,6 +53,12 @@ impl Tail {
         });
     }
 
+    /// The segments at these bases got other bytes: no position in them holds any more.
+    pub fn forget(&mut self, segment_bases: &[Offset]) {
+        self.points
+            .retain(|point| !segment_bases.contains(&point.segment_base));
+    }
+
     /// Where `offset` begins in the segment at `segment_base`, if an append ended there.
     pub fn position_of(&self, offset: Offset, segment_base: Offset) -> Option<u64> {
         self.points

@@ -18,6 +18,7 @@ impl Log {
     /// Removes the records at and above `offset`. Below the local start, the log is emptied and begins there.
     pub fn truncate_to(&self, offset: Offset, now_ms: TimestampMs) -> Result<(), LogError> {
         let _writer = self.writer.lock();
+        let _taking_out = self.taking_out.lock();
         let _flushing = self.flushing.lock();
         self.check_open()?;
         if offset >= self.log_end_offset() {
@@ -64,6 +65,7 @@ impl Log {
         now_ms: TimestampMs,
     ) -> Result<(), LogError> {
         let _writer = self.writer.lock();
+        let _taking_out = self.taking_out.lock();
         let _flushing = self.flushing.lock();
         self.check_open()?;
         self.start_anew(offset, now_ms)

@@ -88,6 +88,11 @@ impl Attributes {
         self.with(CONTROL, on)
     }
 
+    #[must_use]
+    pub fn with_delete_horizon(self, on: bool) -> Self {
+        self.with(DELETE_HORIZON, on)
+    }
+
     fn with(self, bit: i16, on: bool) -> Self {
         Self(if on { self.0 | bit } else { self.0 & !bit })
     }

@@ -189,7 +189,7 @@ impl BatchBuilder {
 }
 
 /// Joins header and payload; length and CRC are computed.
-pub(super) fn assemble(mut header: BatchHeader, payload: &[u8]) -> Bytes {
+pub fn assemble(mut header: BatchHeader, payload: &[u8]) -> Bytes {
     header.batch_length = (BATCH_HEADER_LEN - LOG_OVERHEAD + payload.len()) as i32;
     let mut bytes = vec![0; BATCH_HEADER_LEN + payload.len()];
     bytes[BATCH_HEADER_LEN..].copy_from_slice(payload);

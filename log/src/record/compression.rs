@@ -110,19 +110,27 @@ impl Compression {
 
     /// Inflates the records of a batch; without compression this is the input itself, uncopied.
     pub fn decompress(self, data: &Bytes, limit: DecodeLimit) -> Result<Bytes, CompressionError> {
+        match self {
+            Self::None => Ok(data.clone()),
+            codec => codec.inflate(data, limit).map(Bytes::from),
+        }
+    }
+
+    /// Inflates the records of a batch into memory of their own, also those that are not compressed.
+    pub fn inflate(self, data: &[u8], limit: DecodeLimit) -> Result<Vec<u8>, CompressionError> {
         let inflated = match self {
-            Self::None => return Ok(data.clone()),
-            Self::Gzip => self.read(MultiGzDecoder::new(&data[..]), data.len(), limit)?,
+            Self::None => data.to_vec(),
+            Self::Gzip => self.read(MultiGzDecoder::new(data), data.len(), limit)?,
             Self::Snappy => snappy::decompress(data, limit)?,
-            Self::Lz4 => self.read(FrameDecoder::new(&data[..]), data.len(), limit)?,
+            Self::Lz4 => self.read(FrameDecoder::new(data), data.len(), limit)?,
             Self::Zstd => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(&data[..])
+                let decoder = zstd::stream::read::Decoder::with_buffer(data)
                     .and_then(|mut d| d.window_log_max(ZSTD_WINDOW_LOG_MAX).map(|()| d))
                     .map_err(|e| self.corrupt(e))?;
                 self.read(decoder, data.len(), limit)?
             }
         };
-        Ok(Bytes::from(inflated))
+        Ok(inflated)
     }
 
     fn read(

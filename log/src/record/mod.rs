@@ -16,6 +16,7 @@ mod record;
 mod snappy;
 mod validate;
 pub mod varint;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ pub use batch::{Batch, BatchIter, batches_of, split_batches};
 pub use batch_header::{
     BATCH_HEADER_LEN, BatchHeader, LOG_OVERHEAD, MAGIC_V2, decrement_sequence, increment_sequence,
 };
-pub use builder::{BatchBuilder, BatchOptions, BuildError, NewRecord};
+pub use builder::{BatchBuilder, BatchOptions, BuildError, NewRecord, assemble};
 pub use compression::{Compression, CompressionError, DecodeLimit};
 pub use control::{ControlRecordType, EndTxnMarker};
 pub use error::BatchError;
@@ -34,3 +35,4 @@ pub use record::{Record, RecordHeader};
 pub use validate::{
     ProduceError, ProduceRules, RecordError, TopicCompression, ValidBatch, validate_produce,
 };
+pub use view::{RecordView, RecordViews};

@@ -1,6 +1,7 @@
 //! Brings a partition's folder back to a consistent log.
 //!
-//! 1. Remains of deletions and half-written files go. Index files without a log go.
+//! 1. A swap of cleaned segments that had begun is completed or undone (`swap`). Remains of deletions and half-written
+//!    files go. Index files without a log go.
 //! 2. After a clean shutdown the segments are taken as they are; only missing indexes are rebuilt, and the end of the
 //!    last segment is read from its last index entry on.
 //! 3. Else every batch from the recovery point on is read and its CRC checked. At the first that is not whole, the log
@@ -13,6 +14,7 @@
 
 mod listing;
 mod scan;
+mod swap;
 
 use std::io;
 use std::path::Path;
@@ -48,6 +50,7 @@ pub(crate) fn load(
     config: &LogConfig,
     open: &OpenLog,
 ) -> Result<Loaded, LogError> {
+    swap::complete(dir)?;
     let listing = Listing::read(dir)?;
     let mut recovery = Recovery {
         dir,

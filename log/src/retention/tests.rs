@@ -98,6 +98,8 @@ fn retention_takes_whole_segments_from_the_start() {
     let mut empty_active = segments(&[9, 9]);
     empty_active[1].size_bytes = 0;
     empty_active[1].next_offset = 10;
+    let mut cleaned_empty = segments(&[9, 9, 1]);
+    cleaned_empty[0].size_bytes = 0;
     let compact = LogConfig {
         cleanup_policy: crate::log_config::CleanupPolicy {
             delete: false,
@@ -137,6 +139,13 @@ fn retention_takes_whole_segments_from_the_start() {
             config(7 * DAY, -1),
         )
         .deletes(Some(10), 10, false),
+        Case::new(
+            "a cleaned one without records holds nothing up",
+            cleaned_empty.clone(),
+            config(7 * DAY, -1),
+        )
+        .deletes(Some(20), 20, false),
+        Case::new("nor by size", cleaned_empty, config(-1, 50)).deletes(Some(20), 20, false),
         Case::new(
             "without timestamps the file's age counts",
             untimed,

@@ -9,6 +9,7 @@
 //! timestamp so far. When a segment is sealed, its largest timestamp becomes the last time index entry.
 
 mod change;
+pub(crate) mod cleaned;
 mod scan;
 mod search;
 
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use cleaned::{CLEANED_SUFFIX, CleanedSegment, SWAP_SUFFIX};
 pub use scan::{BatchPosition, BatchScan, ScanError};
 
 use crate::file_cache::{FileCache, FileKey};
@@ -193,9 +195,26 @@ impl LogSegment {
             return Ok(Arc::clone(file));
         }
         let path = self.path();
-        self.files
-            .get(self.key, || File::open(&path))
-            .at("open", &path)
+        let opened = self.files.get(self.key, || File::open(&path));
+        // The name may have gone to another file between the look above and the open.
+        if let Some(file) = self.own_file.read().as_ref() {
+            self.files.remove(self.key);
+            return Ok(Arc::clone(file));
+        }
+        opened.at("open", &path)
+    }
+
+    /// Keeps all files open from here on, so that whoever still reads this segment is not disturbed when its names are
+    /// given to the segment that replaces it.
+    pub(crate) fn pin(&self) -> Result<(), StorageError> {
+        let path = self.path();
+        let file = self.file()?;
+        *self.own_file.write() = Some(file);
+        self.files.remove(self.key);
+        self.offset_index
+            .pin()
+            .at("open the offset index of", &path)?;
+        self.time_index.pin().at("open the time index of", &path)
     }
 
     /// Makes this the active segment: opens it for writing and keeps it open.
@@ -244,22 +263,27 @@ impl LogSegment {
         timestamp: TimestampMs,
         now_ms: TimestampMs,
     ) -> Result<TimestampMs, LogError> {
-        let known = self.state.lock().first_timestamp;
-        let first = match known {
-            Some(first) => first,
-            None => {
-                let Some(batch) = self.scan(0, self.size())?.next_batch()? else {
-                    return Ok(0);
-                };
-                let first = batch.header.max_timestamp;
-                self.state.lock().first_timestamp = Some(first);
-                first
-            }
+        let Some(first) = self.first_timestamp()? else {
+            return Ok(0);
         };
         if first > NO_TIMESTAMP {
             return Ok(timestamp.saturating_sub(first));
         }
         Ok(self.age_ms(now_ms))
+    }
+
+    /// The largest timestamp of the first batch; `None` when there is no batch.
+    pub fn first_timestamp(&self) -> Result<Option<TimestampMs>, LogError> {
+        let known = self.state.lock().first_timestamp;
+        if known.is_some() {
+            return Ok(known);
+        }
+        let Some(batch) = self.scan(0, self.size())?.next_batch()? else {
+            return Ok(None);
+        };
+        let first = batch.header.max_timestamp;
+        self.state.lock().first_timestamp = Some(first);
+        Ok(Some(first))
     }
 
     /// When the last batch was written, by our clock; after a restart, that of the file.

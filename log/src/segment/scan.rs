@@ -67,7 +67,7 @@ pub struct BatchScan {
 }
 
 impl BatchScan {
-    pub(super) fn new(file: Arc<File>, path: PathBuf, position: u64, end: u64) -> Self {
+    pub(crate) fn new(file: Arc<File>, path: PathBuf, position: u64, end: u64) -> Self {
         Self {
             file,
             path,
