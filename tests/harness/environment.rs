@@ -34,6 +34,16 @@ pub fn java(class: &str) -> Command {
     command
 }
 
+/// A tool of Kafka's at full speed, as its start script runs it.
+pub fn java_tool(class: &str) -> Command {
+    let mut command = Command::new("java");
+    command
+        .args(["-Xmx512m", "-server", "-XX:+UseG1GC", "-cp"])
+        .arg(kafka_classpath())
+        .arg(class);
+    command
+}
+
 /// The Python with the clients and readers.
 pub fn python() -> Command {
     Command::new(require_env("TEST_STRANDLINE_PYTHON"))

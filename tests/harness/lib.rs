@@ -8,6 +8,7 @@ mod clock;
 mod drivers;
 mod environment;
 mod http;
+mod kafka_broker;
 mod kafka_tools;
 mod minio;
 mod pattern;
@@ -22,13 +23,16 @@ pub use clock::{now_ms, timed};
 pub use drivers::{
     Driver, DriverLine, DriverScript, FoundOffset, PairMember, RunningDriver, StaticMembers,
 };
-pub use environment::{java, kafka_classpath, minio_binary, node_modules, python, require_env};
+pub use environment::{
+    java, java_tool, kafka_classpath, minio_binary, node_modules, python, require_env,
+};
 pub use http::{http_get, metric};
+pub use kafka_broker::{KafkaBroker, KafkaOptions};
 pub use kafka_tools::{ToolOutput, kafka_tool};
 pub use minio::Minio;
 pub use pattern::Pattern;
 pub use ports::free_port;
-pub use process::{Finished, Process, run_to_end};
+pub use process::{Finished, Process, kill_all, run_to_end};
 pub use record::{ReadRecord, TestHeader, TestRecord};
 pub use tiered::{local_segments, wait_until_tiered};
 pub use wait::wait_until;
@@ -37,11 +41,13 @@ use std::path::PathBuf;
 
 /// The finished binary, built beside the tests.
 pub fn strandline_binary() -> PathBuf {
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test
-        .parent()
-        .and_then(|deps| deps.parent())
-        .expect("tests run from target/PROFILE/deps");
+    let program = std::env::current_exe().expect("a program has a path");
+    let folder = program.parent().expect("a program lies in a folder");
+    // Tests run from target/PROFILE/deps, the benchmark from target/PROFILE.
+    let folder = match folder.file_name() {
+        Some(name) if name == "deps" => folder.parent().expect("deps lies in a folder"),
+        _ => folder,
+    };
     let binary = folder.join("strandline");
     assert!(
         binary.exists(),

@@ -2,13 +2,33 @@
 
 #![allow(clippy::disallowed_methods)] // Deadlines.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::wait::wait_until;
+
+/// The children that run now, so that a program that is told to end can take them along.
+static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+fn running() -> MutexGuard<'static, BTreeSet<u32>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills every child that runs. For the end of this process by a signal, when nothing is dropped.
+pub fn kill_all() {
+    for pid in std::mem::take(&mut *running()) {
+        // One that has just ended is what was wanted.
+        let _ = Command::new("kill")
+            .arg("-KILL")
+            .arg(pid.to_string())
+            .status();
+    }
+}
 
 /// A running child. Dropped, it is killed and reaped.
 #[derive(Debug)]
@@ -33,6 +53,7 @@ impl Process {
             .stderr(open())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+        running().insert(child.id());
         Process {
             child,
             log: log.to_path_buf(),
@@ -57,6 +78,7 @@ impl Process {
         // An error means that it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        running().remove(&self.child.id());
     }
 
     /// Sends a signal by name, such as TERM.
@@ -119,6 +141,7 @@ pub fn run_to_end(command: &mut Command, deadline: Duration) -> Finished {
         .stderr(stderr.try_clone().expect("a handle"))
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
+    running().insert(child.id());
     let mut process = Process {
         child,
         log: PathBuf::new(),

@@ -1,5 +1,6 @@
 //! The finished binary under test, a module per subject.
 
+mod bench;
 mod clients;
 mod crash;
 mod demo;
