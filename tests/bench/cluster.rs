@@ -2,10 +2,11 @@
 
 #![allow(clippy::disallowed_methods)] // A driver waits with deadlines.
 
+use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -54,26 +55,15 @@ impl Cluster {
         Ok(id)
     }
 
-    /// Deletes a topic and waits until its files are gone, so that they are written nowhere later.
+    /// Deletes a topic. Brokers remove the files later, each at its own time; they are emptied here once they are renamed
+    /// for deletion, so that no row pays for writing out what another left behind.
     pub fn delete_topic(&self, name: &str, data: &Path) -> anyhow::Result<()> {
         self.runtime
             .block_on(self.admin.delete_topic(name))
             .with_context(|| format!("deleting {name}"))?;
         let end = Instant::now() + GONE_DEADLINE;
-        let is_there = || {
-            let entries = std::fs::read_dir(data).into_iter().flatten().flatten();
-            entries
-                .filter_map(|entry| entry.file_name().into_string().ok())
-                .any(|folder| {
-                    folder.starts_with(&format!("{name}-"))
-                        || folder.starts_with(&format!("{name}."))
-                })
-        };
-        while is_there() {
-            if Instant::now() > end {
-                eprintln!("bench: the files of {name} are still there");
-                break;
-            }
+        while !empty_deleted(name, data)? {
+            ensure!(Instant::now() < end, "the files of {name} are still there");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
@@ -113,6 +103,30 @@ impl Cluster {
             }
         })
     }
+}
+
+/// Empties the log files of a topic's folders that are renamed for deletion; whether no other folder of it is left.
+fn empty_deleted(name: &str, data: &Path) -> anyhow::Result<bool> {
+    let mut is_gone = true;
+    for entry in std::fs::read_dir(data).context("the log folder")? {
+        let path = entry?.path();
+        let folder = path.file_name().unwrap_or_default().to_string_lossy();
+        let Some(rest) = folder.strip_prefix(name) else {
+            continue;
+        };
+        // Folders of deleted partitions are called topic-partition.id-delete.
+        if rest.ends_with("-delete") {
+            // A file or folder that is removed meanwhile is what is wanted.
+            for file in std::fs::read_dir(&path).into_iter().flatten().flatten() {
+                if file.file_name().to_string_lossy().contains(".log") {
+                    let _ = File::options().write(true).truncate(true).open(file.path());
+                }
+            }
+        } else if rest.starts_with('-') {
+            is_gone = false;
+        }
+    }
+    Ok(is_gone)
 }
 
 fn list_offsets(name: &str, partitions: i32) -> ListOffsetsRequest {

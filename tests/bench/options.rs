@@ -11,7 +11,7 @@ Measures Strandline against Apache Kafka and against the plain syscalls, in turn
 
   tests/bench/run                    every row, three rounds (under 30 minutes)
   tests/bench/run --quick            the main rows, three rounds, smaller (under 4 minutes)
-  tests/bench/run --only ROW         only rows whose name begins with ROW; may be given again
+  tests/bench/run --only ROW         only this row, or all whose names begin so; may be given again
   tests/bench/run --list             the rows and their targets
 
   --rounds N                         how often each contender runs (3)

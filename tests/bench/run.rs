@@ -114,19 +114,26 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 fn chosen(options: &Options) -> anyhow::Result<Vec<Row>> {
     let mut rows = all();
+    let names: Vec<&str> = rows.iter().map(|row| row.name).collect();
     for only in &options.only {
         ensure!(
-            rows.iter().any(|row| row.name.starts_with(only.as_str())),
-            "no row is called {only}"
+            names.iter().any(|name| name.starts_with(only.as_str())),
+            "no row is called {only}; there are {}",
+            names.join(", ")
         );
     }
     if !options.only.is_empty() {
-        rows.retain(|row| {
+        // A whole name means one row, the beginning of names all of them.
+        let is_chosen = |row: &Row| {
             options
                 .only
                 .iter()
-                .any(|only| row.name.starts_with(only.as_str()))
-        });
+                .any(|only| match names.contains(&only.as_str()) {
+                    true => row.name == only,
+                    false => row.name.starts_with(only.as_str()),
+                })
+        };
+        rows.retain(is_chosen);
     } else if options.quick {
         rows.retain(|row| row.is_quick);
     }

@@ -53,7 +53,8 @@ impl KafkaBroker {
                 "-cp",
             ])
             .arg(kafka_classpath())
-            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+            .args(["kafka.tools.StorageTool", "format", "--standalone"])
+            .args(["-t", CLUSTER_ID, "-c"])
             .arg(broker.properties());
         run_to_end(&mut command, FORMAT_DEADLINE).expect_success("formatting Kafka's folder");
         broker
