@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -67,6 +68,9 @@ fn ask_metadata(port: u16) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Formatted once, because that takes a JVM.
+static FORMATTED: OnceLock<KafkaBroker> = OnceLock::new();
+
 enum Program {
     Kafka(KafkaBroker),
     Strandline {
@@ -101,13 +105,16 @@ impl Server {
         remove(&folder)?;
         std::fs::create_dir_all(&folder)?;
         let program = match contender {
-            Contender::Kafka => Program::Kafka(KafkaBroker::format(
-                &folder,
-                KafkaOptions {
+            Contender::Kafka => {
+                let kafka = KafkaOptions {
                     heap_mib: options.heap_mib,
                     properties: PROPERTIES.to_owned(),
-                },
-            )),
+                };
+                let formatted = FORMATTED.get_or_init(|| {
+                    KafkaBroker::format(&options.folder.join("formatted"), kafka.clone())
+                });
+                Program::Kafka(KafkaBroker::copy_of(formatted, &folder, kafka))
+            }
             Contender::Strandline => {
                 let port = free_port();
                 let properties = format!(

@@ -81,10 +81,6 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
         attach: options.attach.clone(),
         output: output.clone(),
     };
-    // A timer may fire a nanosecond late, not fifty microseconds. Where the kernel does not let us, latency is that much worse
-    // for all alike.
-    let _ = std::fs::write("/proc/self/timerslack_ns", "1");
-
     let begin = Instant::now();
     if options.touch {
         let touched_mib = touch_memory()?;

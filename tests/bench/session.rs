@@ -68,6 +68,17 @@ pub struct HotTopic {
 
 pub const HOT_TOPIC: &str = "hot";
 
+/// A topic larger than other rows write, over some partitions.
+#[derive(Clone, Debug)]
+pub struct HistoryTopic {
+    pub id: TopicId,
+    pub ends: Vec<i64>,
+}
+
+pub const HISTORY_TOPIC: &str = "history";
+pub const HISTORY_BYTES: u64 = 5 << 30;
+const HISTORY_PARTITIONS: i32 = 8;
+
 pub struct Session<'a> {
     pub contender: Contender,
     pub settings: &'a Settings,
@@ -76,6 +87,7 @@ pub struct Session<'a> {
     server: Option<Server>,
     cluster: Option<Cluster>,
     hot: Option<HotTopic>,
+    history: Option<HistoryTopic>,
     /// The largest peak of all rows of this round.
     pub peak_bytes_max: u64,
 }
@@ -89,6 +101,7 @@ impl<'a> Session<'a> {
             server: None,
             cluster: None,
             hot: None,
+            history: None,
             peak_bytes_max: 0,
         }
     }
@@ -97,6 +110,7 @@ impl<'a> Session<'a> {
     pub fn discard(&mut self) {
         self.cluster = None;
         self.hot = None;
+        self.history = None;
         self.server = None;
         rustix::fs::sync();
     }
@@ -153,6 +167,22 @@ impl<'a> Session<'a> {
         self.hot.context("it was just filled")
     }
 
+    pub fn history_topic(&mut self) -> anyhow::Result<HistoryTopic> {
+        self.ensure_warm()?;
+        if self.history.is_none() {
+            let partitions = HISTORY_PARTITIONS;
+            let id = self
+                .cluster()?
+                .create_topic(HISTORY_TOPIC, partitions, &[])?;
+            self.fill(id, partitions, HISTORY_BYTES)?;
+            let ends = self
+                .cluster()?
+                .wait_until_served(HISTORY_TOPIC, partitions)?;
+            self.history = Some(HistoryTopic { id, ends });
+        }
+        self.history.clone().context("it was just filled")
+    }
+
     pub fn cluster(&self) -> anyhow::Result<&Cluster> {
         self.cluster.as_ref().context("there is no broker")
     }
@@ -184,7 +214,7 @@ impl<'a> Session<'a> {
             }),
             ..Load::default()
         };
-        let large = self.settings.pick(4_000, 8_000);
+        let large = self.settings.pick(16_000, 32_000);
         let small = self.settings.pick(40_000, 100_000);
         run_loads(port, vec![replay(Shape::KILOBYTE, large, 8)])?;
         run_loads(port, vec![replay(Shape::ONE_RECORD, small, 16)])?;

@@ -35,15 +35,7 @@ pub struct KafkaBroker {
 impl KafkaBroker {
     /// Formats `folder`, which must not hold another cluster, and starts nothing.
     pub fn format(folder: &Path, options: KafkaOptions) -> KafkaBroker {
-        let broker = KafkaBroker {
-            options,
-            folder: folder.to_path_buf(),
-            port: free_port(),
-            controller_port: free_port(),
-            process: None,
-        };
-        std::fs::create_dir_all(folder).expect("a folder can be made");
-        broker.write_properties();
+        let broker = Self::at(folder, options);
         let mut command = Command::new("java");
         command
             .args([
@@ -53,10 +45,34 @@ impl KafkaBroker {
                 "-cp",
             ])
             .arg(kafka_classpath())
-            .args(["kafka.tools.StorageTool", "format", "--standalone"])
-            .args(["-t", CLUSTER_ID, "-c"])
+            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
             .arg(broker.properties());
         run_to_end(&mut command, FORMAT_DEADLINE).expect_success("formatting Kafka's folder");
+        broker
+    }
+
+    /// As `format`, with the files of a broker that was formatted and never started: that costs no JVM.
+    pub fn copy_of(formatted: &KafkaBroker, folder: &Path, options: KafkaOptions) -> KafkaBroker {
+        let broker = Self::at(folder, options);
+        std::fs::create_dir_all(broker.data()).expect("a folder can be made");
+        for file in std::fs::read_dir(formatted.data()).expect("it is formatted") {
+            let file = file.expect("a folder can be read");
+            std::fs::copy(file.path(), broker.data().join(file.file_name()))
+                .expect("a file can be copied");
+        }
+        broker
+    }
+
+    fn at(folder: &Path, options: KafkaOptions) -> KafkaBroker {
+        let broker = KafkaBroker {
+            options,
+            folder: folder.to_path_buf(),
+            port: free_port(),
+            controller_port: free_port(),
+            process: None,
+        };
+        std::fs::create_dir_all(folder).expect("a folder can be made");
+        broker.write_properties();
         broker
     }
 
@@ -68,7 +84,7 @@ impl KafkaBroker {
         let properties = format!(
             "process.roles=broker,controller\n\
              node.id=1\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+             controller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
              inter.broker.listener.name=PLAINTEXT\n\

@@ -24,8 +24,8 @@ pub struct Outcome {
     pub fetch_latency: Histogram<u64>,
     /// From when a request was due to a consumer having its records.
     pub delivery: Histogram<u64>,
-    /// How late the generator itself was at worst.
-    pub behind_ns_max: u64,
+    /// How late the generator itself was: from when a request was due to when its turn came.
+    pub lateness: Histogram<u64>,
 }
 
 fn histogram() -> Histogram<u64> {
@@ -47,7 +47,7 @@ impl Default for Outcome {
             latency: histogram(),
             fetch_latency: histogram(),
             delivery: histogram(),
-            behind_ns_max: 0,
+            lateness: histogram(),
         }
     }
 }
@@ -64,11 +64,11 @@ impl Outcome {
         self.fetched_bytes += other.fetched_bytes;
         self.base_offset_max = self.base_offset_max.max(other.base_offset_max);
         self.elapsed = self.elapsed.max(other.elapsed);
-        self.behind_ns_max = self.behind_ns_max.max(other.behind_ns_max);
         for (ours, theirs) in [
             (&mut self.latency, &other.latency),
             (&mut self.fetch_latency, &other.fetch_latency),
             (&mut self.delivery, &other.delivery),
+            (&mut self.lateness, &other.lateness),
         ] {
             ours.add(theirs).expect("histograms have the same bounds");
         }

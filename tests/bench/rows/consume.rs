@@ -110,11 +110,9 @@ fn ask_floor(consumers: u64, chunks: u64) -> Vec<Load> {
 
 /// Reads 5 GiB from their beginning, just written: what fits into the page cache comes from there.
 fn behind() -> Row {
-    const TOPIC: &str = "behind";
-    const BYTES: u64 = 5 << 30;
     Row {
         name: "consume-behind",
-        what: "one consumer that is 5 GiB behind".to_owned(),
+        what: "one consumer that is 5 GiB behind, 8 partitions".to_owned(),
         is_quick: false,
         contenders: BROKERS,
         figures: vec![
@@ -123,14 +121,14 @@ fn behind() -> Row {
             Figure::new("read from disk", "MiB"),
         ],
         run: Box::new(|session| {
-            session.ensure_warm()?;
-            let id = session.cluster()?.create_topic(TOPIC, 1, &[])?;
-            session.fill(id, 1, BYTES)?;
-            let end = session.cluster()?.wait_until_served(TOPIC, 1)?[0];
+            let topic = session.history_topic()?;
+            let ranges: Vec<(i32, i64, Option<i64>)> = (0..)
+                .zip(&topic.ends)
+                .map(|(partition, end)| (partition, 0, Some(*end)))
+                .collect();
             let port = session.port()?;
-            let load = spread(1, || Fetch::new(id, &[(0, 0, Some(end))], 1));
+            let load = spread(1, || Fetch::new(topic.id, &ranges, 1));
             let measured = session.measure(|| run_loads(port, load))?;
-            session.delete_topic(TOPIC)?;
             let outcome = &measured.value;
             Ok(vec![
                 measured.cpu_per_gib(outcome.fetched_bytes),

@@ -16,6 +16,7 @@ use crate::load::{
     Answers, BatchSize, Engine, Fetch, Load, Outcome, Pace, Replay, Schedule, Shape, percentile_ms,
     produce_frames, run_loads,
 };
+use crate::session::{HISTORY_TOPIC, HistoryTopic};
 
 /// 20,000 records of 1 KB a second in requests of ten.
 const RECORDS_PER_REQUEST: usize = 10;
@@ -66,28 +67,27 @@ fn paced() -> Row {
             Figure::new("p99", "ms").kafka(tail),
             Figure::new("p99.9", "ms").kafka(tail),
             Figure::new("broker CPU", "us/request"),
+            Figure::new("the generator's own p99.9", "ms"),
         ],
         run: Box::new(|session| {
             session.ensure_warm()?;
             let id = session.cluster()?.create_topic(TOPIC, PARTITIONS, &[])?;
             let port = session.port()?;
-            let seconds = session.settings.pick(6, 20);
+            let seconds = session.settings.pick(6, 15);
             let measured = session.measure(|| run_loads(port, vec![load(id, seconds)]))?;
             session.delete_topic(TOPIC)?;
             let mut samples = percentiles(&measured.value).to_vec();
             samples.push(measured.cpu_us_per(measured.value.requests));
+            samples.push(percentile_ms(&measured.value.lateness, 99.9));
             Ok(samples)
         }),
     }
 }
 
-const HISTORY_BYTES: u64 = 3 << 30;
-const HISTORY_PARTITIONS: i32 = 8;
 /// Of all readers together. Low enough that a third of the processors idles.
 const HISTORY_BYTES_PER_SECOND: u64 = 96 << 20;
 
 fn beside_history() -> Row {
-    const HISTORY: &str = "history";
     let own = |figure| Target::OwnAtMost {
         row: "paced",
         figure,
@@ -108,23 +108,15 @@ fn beside_history() -> Row {
             Figure::new("machine idle", "%"),
         ],
         run: Box::new(|session| {
-            session.ensure_warm()?;
-            let history = session
-                .cluster()?
-                .create_topic(HISTORY, HISTORY_PARTITIONS, &[])?;
-            session.fill(history, HISTORY_PARTITIONS, HISTORY_BYTES)?;
-            let ends = session
-                .cluster()?
-                .wait_until_served(HISTORY, HISTORY_PARTITIONS)?;
+            let history = session.history_topic()?;
             let id = session.cluster()?.create_topic(TOPIC, PARTITIONS, &[])?;
             rustix::fs::sync();
-            evict(&session.server()?.data(), HISTORY)?;
+            evict(&session.server()?.data(), HISTORY_TOPIC)?;
             let port = session.port()?;
-            let readers = read_history(history, &ends);
-            let seconds = session.settings.pick(6, 15);
+            let readers = read_history(&history);
+            let seconds = session.settings.pick(6, 12);
             let measured = session.measure(|| beside(port, readers, load(id, seconds)))?;
             session.delete_topic(TOPIC)?;
-            session.delete_topic(HISTORY)?;
             let (paced, read) = &measured.value;
             let mut samples = percentiles(paced).to_vec();
             samples.extend([
@@ -138,14 +130,15 @@ fn beside_history() -> Row {
 }
 
 /// One reader for each partition; each asks for its MiB when it is due.
-fn read_history(id: TopicId, ends: &[i64]) -> Load {
-    let per_reader = HISTORY_BYTES_PER_SECOND / HISTORY_PARTITIONS as u64;
+fn read_history(topic: &HistoryTopic) -> Load {
+    let partitions = topic.ends.len() as u64;
+    let per_reader = HISTORY_BYTES_PER_SECOND / partitions;
     let interval_ns = 1_000_000_000 * (1 << 20) / per_reader;
-    let fetches = ends.iter().enumerate().map(|(partition, end)| {
-        let mut fetch = Fetch::new(id, &[(partition as i32, 0, Some(*end))], u64::MAX);
+    let fetches = (0..).zip(&topic.ends).map(|(partition, end)| {
+        let mut fetch = Fetch::new(topic.id, &[(partition, 0, Some(*end))], u64::MAX);
         fetch.interval_ns = Some(interval_ns);
         // Not all at once.
-        fetch.due_ns = partition as u64 * interval_ns / HISTORY_PARTITIONS as u64;
+        fetch.due_ns = partition as u64 * interval_ns / partitions;
         fetch
     });
     Load {

@@ -202,7 +202,7 @@ fn one_record() -> Row {
             Figure::new("throughput", "requests/s"),
         ],
         run: Box::new(move |session| {
-            let requests = session.settings.pick(120_000, 300_000);
+            let requests = session.settings.pick(120_000, 240_000);
             let measured = if session.contender == Contender::Floor {
                 let load = |requests| load(TopicId::nil(), requests, Answers::Any);
                 session.measure_floor(
