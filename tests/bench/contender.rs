@@ -14,7 +14,7 @@ use strandline_tests::{KafkaBroker, KafkaOptions, Process, free_port, wait_until
 
 use crate::floor::FloorMode;
 
-const START_DEADLINE: Duration = Duration::from_secs(120);
+pub const START_DEADLINE: Duration = Duration::from_secs(120);
 const STOP_DEADLINE: Duration = Duration::from_secs(120);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -85,6 +85,7 @@ enum Program {
 pub struct Server {
     program: Program,
     folder: PathBuf,
+    start_deadline: Duration,
 }
 
 /// How brokers are made.
@@ -96,6 +97,7 @@ pub struct ServerOptions {
     pub heap_mib: u32,
     /// Where folders are made.
     pub folder: PathBuf,
+    pub start_deadline: Duration,
 }
 
 impl Server {
@@ -133,7 +135,11 @@ impl Server {
             }
             Contender::Floor => bail!("the floor is no broker"),
         };
-        Ok(Server { program, folder })
+        Ok(Server {
+            program,
+            folder,
+            start_deadline: options.start_deadline,
+        })
     }
 
     /// Starts the process; returns how long it took until it answered Metadata.
@@ -159,7 +165,7 @@ impl Server {
         let port = self.port();
         while ask_metadata(port).is_err() {
             ensure!(
-                begin.elapsed() < START_DEADLINE,
+                begin.elapsed() < self.start_deadline,
                 "it does not start: {}",
                 self.last_words()
             );

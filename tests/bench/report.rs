@@ -85,6 +85,27 @@ const HEAD: [&str; 8] = [
     "target",
 ];
 
+/// What a reader must know to trust or repeat the figures.
+const HOW: &str = "
+## How it was measured
+
+- Contenders run in turn, never together: Kafka, Strandline, the floor, then the next round. In a round each broker starts
+  once on an empty folder, is warmed up with large and small requests (so that Kafka's code is compiled), and runs every
+  row; starting, idling, restarting and the smallest heap have brokers of their own.
+- Both brokers have the same settings (below) and the same topics. Clients run on the same machine and take their share of
+  its processors, so CPU for the work judges, and throughput is that of broker and client together.
+- Broker CPU is user and system time of the broker's process alone, from /proc, in ticks of 10 ms. Peak memory is its
+  resident high-water mark, reset before each row; \"all rows\" is the largest of a round.
+- Our load replays pre-built batches without producer ids over raw connections (Produce 13, Fetch 17 in sessions). A paced
+  load is open-loop: latency counts from when a request was due, so a stall is not omitted. \"java\" rows are Kafka's own
+  tools. GiB count before compression.
+- The floor is a single-threaded program that does with the same requests only what the bytes need: recv, CRC-32C, write;
+  sendfile; fdatasync for all that has come meanwhile.
+- Free memory is touched first, the disk is synced before each measured part, and a row's files are dropped after it.
+- Kafka opens every record of a compressed batch. Strandline checks such a batch's header and CRC, and opens it where the
+  topic is compacted: the \"opened\" rows show both brokers with that work.
+";
+
 impl Report {
     pub fn new(machine: Machine, options: &Options) -> Report {
         Report {
@@ -274,9 +295,7 @@ impl Report {
             "# Benchmark report\n\n\
              {}, commit {}, {} s, {} rounds, alternating. Command: `{}`\n\n\
              Machine: {} ({} processors), {} MiB, {}, {}. Apache Kafka {} with a heap of {} MiB and G1 ({}); {}.\n\n\
-             Medians with (smallest-largest). \"to Kafka\" and \"to floor\" divide Strandline's median by theirs. Broker CPU\n\
-             and memory are those of the broker's process alone. The floor is the plain syscalls for the same bytes.\n\
-             Kafka opens every record of a compressed batch; Strandline opens them only where a topic asks for it.\n\n{}",
+             Medians with (smallest-largest) of all rounds. \"to Kafka\" and \"to floor\" divide Strandline's median by theirs.\n\n{}",
             machine.date,
             machine.commit,
             self.seconds,
@@ -293,6 +312,7 @@ impl Report {
             machine.rust,
             self.table(rows)
         );
+        text.push_str(HOW);
         text.push_str("\n## Rows\n\n");
         for row in rows {
             text.push_str(&format!("- `{}`: {}\n", row.name, row.what));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, bail, ensure};
 use strandline_tests::{strandline_binary, workspace_root};
 
-use crate::contender::{Contender, ServerOptions, remove};
+use crate::contender::{Contender, START_DEADLINE, ServerOptions, remove};
 use crate::machine::{machine, touch_memory};
 use crate::options::Options;
 use crate::report::Report;
@@ -76,6 +76,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             strandline_properties: options.properties.join("\n"),
             heap_mib: options.heap_mib,
             folder: folder.clone(),
+            start_deadline: START_DEADLINE,
         },
         quick: options.quick,
         attach: options.attach.clone(),

@@ -28,7 +28,7 @@ use super::frames::Frame;
 use super::outcome::Outcome;
 
 /// A load whose answers stop for this long has failed.
-const STALL: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(30);
 const INPUT_BYTES: usize = 64 << 10;
 const FRAME_BYTES_MAX: usize = 256 << 20;
 const PACED_PRIORITY: i32 = -10;
@@ -40,6 +40,8 @@ const LOOK_NS: u64 = 100_000_000;
 pub enum Pace {
     /// This many requests in all, as fast as they are answered.
     Closed { requests: u64 },
+    /// As many as are answered in this time.
+    Timed { duration: Duration },
     /// Open-loop.
     Open { interval_ns: u64, requests: u64 },
 }
@@ -52,9 +54,20 @@ impl Pace {
         }
     }
 
-    pub fn requests(self) -> u64 {
+    /// Whether connections take the next request as soon as one is answered, and one is left at this time.
+    fn follows(self, issued: u64, now_ns: u64) -> bool {
         match self {
-            Pace::Closed { requests } | Pace::Open { requests, .. } => requests,
+            Pace::Closed { requests } => issued < requests,
+            Pace::Timed { duration } => u128::from(now_ns) < duration.as_nanos(),
+            Pace::Open { .. } => false,
+        }
+    }
+
+    /// Whether nothing is left to issue.
+    fn is_over(self, issued: u64, now_ns: u64) -> bool {
+        match self {
+            Pace::Closed { requests } | Pace::Open { requests, .. } => issued >= requests,
+            Pace::Timed { .. } => !self.follows(issued, now_ns),
         }
     }
 }
@@ -242,7 +255,7 @@ impl Engine {
             .load
             .replay
             .as_ref()
-            .is_none_or(|replay| self.issued == replay.pace.requests());
+            .is_none_or(|replay| replay.pace.is_over(self.issued, self.now_ns()));
         replay_done
             && self
                 .connections
@@ -262,12 +275,11 @@ impl Engine {
                 let Some(replay) = &self.load.replay else {
                     return Ok(());
                 };
-                if let Pace::Closed { requests } = replay.pace {
-                    for _ in 0..replay.in_flight {
-                        if self.issued < requests {
-                            self.issued += 1;
-                            self.send_frame(index, self.now_ns())?;
-                        }
+                let (pace, in_flight) = (replay.pace, replay.in_flight);
+                for _ in 0..in_flight {
+                    if pace.follows(self.issued, self.now_ns()) {
+                        self.issued += 1;
+                        self.send_frame(index, self.now_ns())?;
                     }
                 }
                 Ok(())
@@ -421,11 +433,7 @@ impl Engine {
                 if due_ns >= warm_up_ns {
                     self.outcome.latency.saturating_record(now_ns - due_ns);
                 }
-                let (requests, is_closed) = match replay.pace {
-                    Pace::Closed { requests } => (requests, true),
-                    Pace::Open { requests, .. } => (requests, false),
-                };
-                if is_closed && self.issued < requests {
+                if replay.pace.follows(self.issued, now_ns) {
                     self.issued += 1;
                     self.send_frame(index, now_ns)?;
                 } else if let Some(due_ns) = self.connections[index].backlog.pop_front() {

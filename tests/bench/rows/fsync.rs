@@ -1,5 +1,7 @@
 //! flush.messages=1: every commit is on disk before it is acknowledged.
 
+use std::time::Duration;
+
 use strandline_log::TopicId;
 use strandline_tests::now_ms;
 
@@ -18,13 +20,13 @@ pub fn rows() -> Vec<Row> {
     ]
 }
 
-fn load(id: TopicId, producers: usize, requests: u64, answers: Answers) -> Load {
+fn load(id: TopicId, producers: usize, duration: Duration, answers: Answers) -> Load {
     Load {
         replay: Some(Replay {
             frames: produce_frames(id, 1, 16, Shape::ONE_RECORD, -1, now_ms()).into(),
             connections: producers,
             in_flight: 1,
-            pace: Pace::Closed { requests },
+            pace: Pace::Timed { duration },
             answers,
         }),
         ..Load::default()
@@ -46,15 +48,15 @@ fn row(name: &'static str, producers: usize) -> Row {
         contenders: WITH_FLOOR,
         figures: vec![rate, Figure::new("p99", "ms")],
         run: Box::new(move |session| {
-            // About as long for each: a commit takes a millisecond or so, and Kafka's do not share one.
-            let requests = 2_000 + 20 * producers as u64;
+            let warm_up = Duration::from_millis(500);
+            let duration = Duration::from_secs(session.settings.pick(2, 4));
             let measured = if session.contender == Contender::Floor {
-                let load = |requests| load(TopicId::nil(), producers, requests, Answers::Any);
+                let load = |duration| load(TopicId::nil(), producers, duration, Answers::Any);
                 session.measure_floor(
                     FloorMode::Sync,
                     0,
-                    vec![load(producers as u64)],
-                    vec![load(requests)],
+                    vec![load(warm_up)],
+                    vec![load(duration)],
                 )?
             } else {
                 session.ensure_warm()?;
@@ -62,9 +64,9 @@ fn row(name: &'static str, producers: usize) -> Row {
                     .cluster()?
                     .create_topic(TOPIC, 1, &[("flush.messages", "1")])?;
                 let port = session.port()?;
-                let load = |requests| load(id, producers, requests, Answers::Produce);
-                run_loads(port, vec![load(producers as u64)])?;
-                let measured = session.measure(|| run_loads(port, vec![load(requests)]))?;
+                let load = |duration| load(id, producers, duration, Answers::Produce);
+                run_loads(port, vec![load(warm_up)])?;
+                let measured = session.measure(|| run_loads(port, vec![load(duration)]))?;
                 session.delete_topic(TOPIC)?;
                 measured
             };

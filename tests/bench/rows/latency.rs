@@ -34,6 +34,7 @@ pub fn rows() -> Vec<Row> {
 fn load(id: TopicId, seconds: u64) -> Load {
     let shape = Shape {
         record_bytes: 1000,
+        keys: false,
         batch: BatchSize::Records(RECORDS_PER_REQUEST),
         compression: Compression::None,
     };
@@ -199,7 +200,8 @@ fn end_to_end() -> Row {
             let port = session.port()?;
             let seconds = session.settings.pick(5, 15);
             let pace = Pace::per_second(PER_SECOND, WARM_UP + Duration::from_secs(seconds));
-            let mut reader = Fetch::new(id, &[(0, 0, Some(pace.requests() as i64))], 1);
+            let records = PER_SECOND * (WARM_UP.as_secs() + seconds);
+            let mut reader = Fetch::new(id, &[(0, 0, Some(records as i64))], 1);
             reader.schedule = Some(Schedule {
                 base_offset: 0,
                 records_per_request: 1,

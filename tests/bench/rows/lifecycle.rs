@@ -125,7 +125,9 @@ fn start_until_served(session: &mut Session<'_>) -> anyhow::Result<f64> {
 }
 
 /// Heaps to try, the smallest first.
-const HEAPS_MIB: [u32; 8] = [48, 64, 96, 128, 192, 256, 384, 512];
+const HEAPS_MIB: [u32; 6] = [96, 128, 192, 256, 384, 512];
+/// One that is too small may never start.
+const TRIAL_DEADLINE: Duration = Duration::from_secs(40);
 /// A heap passes when throughput is at least this share of the 1 GiB heap's.
 const PASSES: f64 = 0.8;
 /// What the first round has found.
@@ -150,6 +152,7 @@ fn smallest_heap() -> Row {
                 session.discard();
                 return Ok(vec![peak, 0.0]);
             }
+            options.start_deadline = TRIAL_DEADLINE;
             let mut try_heap = |heap_mib| {
                 options.heap_mib = heap_mib;
                 let tried = session

@@ -16,6 +16,7 @@ struct Produce {
     shape: Shape,
     acks: i16,
     partitions: i32,
+    configs: &'static [(&'static str, &'static str)],
     /// Of records, before compression.
     quick_bytes: u64,
     full_bytes: u64,
@@ -25,9 +26,15 @@ const BASE: Produce = Produce {
     shape: Shape::KILOBYTE,
     acks: -1,
     partitions: 1,
+    configs: &[],
     quick_bytes: 512 << 20,
     full_bytes: 1 << 30,
 };
+/// A compacted topic that is never cleaned meanwhile: brokers open every record to see that it has a key.
+const COMPACTED: &[(&str, &str)] = &[
+    ("cleanup.policy", "compact"),
+    ("min.compaction.lag.ms", "86400000"),
+];
 const CONNECTIONS: usize = 8;
 const IN_FLIGHT: usize = 2;
 
@@ -96,6 +103,26 @@ pub fn rows() -> Vec<Row> {
             },
             CPU,
         ),
+        row(
+            "produce-1k-lz4-opened",
+            "the lz4 row with keys into a compacted topic: both open every record",
+            Produce {
+                shape: Shape { keys: true, ..lz4 },
+                configs: COMPACTED,
+                ..BASE
+            },
+            CPU,
+        ),
+        row(
+            "produce-1k-zstd-opened",
+            "the zstd row with keys into a compacted topic: both open every record",
+            Produce {
+                shape: Shape { keys: true, ..zstd },
+                configs: COMPACTED,
+                ..BASE
+            },
+            CPU,
+        ),
         one_record(),
     ]
 }
@@ -159,7 +186,7 @@ fn run(session: &mut Session<'_>, produce: Produce) -> anyhow::Result<Measured<O
     session.ensure_warm()?;
     let id = session
         .cluster()?
-        .create_topic(TOPIC, produce.partitions, &[])?;
+        .create_topic(TOPIC, produce.partitions, produce.configs)?;
     let port = session.port()?;
     let load = |bytes| load(produce, id, bytes, Answers::Produce);
     run_loads(port, vec![load(64 << 20)])?;
