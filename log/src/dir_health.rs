@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::log_error::{LogError, StorageError};
+use crate::unflushed::Unflushed;
 
 #[derive(Debug)]
 pub struct DirHealth {
     dir: PathBuf,
     offline: AtomicBool,
+    unflushed: Unflushed,
 }
 
 impl DirHealth {
@@ -20,11 +22,17 @@ impl DirHealth {
         Arc::new(Self {
             dir: dir.into(),
             offline: AtomicBool::new(false),
+            unflushed: Unflushed::default(),
         })
     }
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// What of its logs is not synced.
+    pub fn unflushed(&self) -> &Unflushed {
+        &self.unflushed
     }
 
     pub fn is_offline(&self) -> bool {

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
+use crate::durable;
 use crate::file_cache::{FileCache, FileKey};
 use crate::segment_files::{SegmentFile, segment_path};
 use crate::types::Offset;
@@ -53,14 +54,24 @@ impl<const N: usize> State<N> {
 }
 
 impl<const N: usize> IndexFile<N> {
-    /// An empty index; a file that is there is cut to nothing.
+    /// An empty index; a file that is there is cut to nothing, for good: a power loss must not bring stale entries
+    /// back among the new ones.
     pub fn create(
         dir: Arc<Path>,
         base_offset: Offset,
         kind: SegmentFile,
         files: Arc<FileCache>,
     ) -> io::Result<Self> {
-        File::create(segment_path(&dir, base_offset, kind))?;
+        let path = segment_path(&dir, base_offset, kind);
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        if file.metadata()?.len() > 0 {
+            file.set_len(0)?;
+            durable::sync_data(&file, &path)?;
+        }
         Ok(Self::with_len(dir, base_offset, kind, files, 0))
     }
 
@@ -200,10 +211,11 @@ impl<const N: usize> IndexFile<N> {
 
     pub fn sync(&self) -> io::Result<()> {
         self.write_pending()?;
-        self.file()?.sync_data()
+        durable::sync_data(&*self.file()?, &self.path())
     }
 
-    /// Keeps the first `len` entries.
+    /// Keeps the first `len` entries. What goes is gone for good, so that a power loss cannot mix it with what comes
+    /// in its place; entries of which none was written cost nothing.
     pub fn truncate(&self, len: u32) -> io::Result<()> {
         let _one = self.writing.lock();
         let cut = {
@@ -219,7 +231,9 @@ impl<const N: usize> IndexFile<N> {
             cut
         };
         if cut {
-            self.file()?.set_len(u64::from(len) * N as u64)?;
+            let file = self.file()?;
+            file.set_len(u64::from(len) * N as u64)?;
+            durable::sync_data(&file, &self.path())?;
         }
         Ok(())
     }
@@ -276,10 +290,10 @@ impl<const N: usize> IndexFile<N> {
         Ok((block_start + count as u32, found))
     }
 
-    /// All entries, for checks.
-    pub fn entries(&self) -> io::Result<Vec<[u8; N]>> {
+    /// All entries from the one at `at` on, for checks.
+    pub fn entries_from(&self, at: u32) -> io::Result<Vec<[u8; N]>> {
         self.write_pending()?;
-        self.read(0, self.len())
+        self.read(at, self.len().saturating_sub(at))
     }
 
     /// Up to `count` written entries; fewer when the file ends before.

@@ -142,6 +142,11 @@ impl LeaderEpochFileCache {
             .map(|(epoch, _)| *epoch)
     }
 
+    /// Where `epoch` begins, if it is known.
+    pub fn start_of(&self, epoch: LeaderEpoch) -> Option<Offset> {
+        self.epochs.get(&epoch).copied()
+    }
+
     /// The epoch before `epoch`.
     pub fn previous_epoch(&self, epoch: LeaderEpoch) -> Option<LeaderEpoch> {
         self.epochs.range(..epoch).next_back().map(|(e, _)| *e)

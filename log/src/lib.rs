@@ -5,6 +5,7 @@
 pub mod checkpoint;
 pub mod config_def;
 pub mod dir_health;
+mod durable;
 pub mod file_cache;
 pub mod file_slice;
 mod index_file;
@@ -23,8 +24,12 @@ pub mod segment;
 pub mod segment_files;
 mod segments;
 pub mod time_index;
+#[cfg(test)]
+mod torture;
 pub mod txn_index;
 pub mod types;
+pub mod unflushed;
+mod writeback;
 
 pub use file_slice::FileSlice;
 pub use log::{

@@ -82,6 +82,21 @@ impl OffsetIndex {
         Ok(entry.map_or_else(|| self.start(), |entry| self.decode(&entry)))
     }
 
+    /// As [`Self::lookup`], and all entries behind that one. For recovery.
+    pub(crate) fn split_at(
+        &self,
+        offset: Offset,
+    ) -> io::Result<(Option<OffsetPosition>, Vec<OffsetPosition>)> {
+        let (count, entry) = self
+            .file
+            .partition_point(|entry| self.decode(entry).offset <= offset)?;
+        let behind = self.file.entries_from(count)?;
+        Ok((
+            entry.map(|entry| self.decode(&entry)),
+            behind.iter().map(|entry| self.decode(entry)).collect(),
+        ))
+    }
+
     pub fn last(&self) -> io::Result<Option<OffsetPosition>> {
         Ok(self.file.last()?.map(|entry| self.decode(&entry)))
     }
@@ -100,7 +115,7 @@ impl OffsetIndex {
 
     /// Whether all entries rise and lie within a log of `log_bytes`. Reads them all.
     pub fn is_sane(&self, log_bytes: u64) -> io::Result<bool> {
-        let entries = self.file.entries()?;
+        let entries = self.file.entries_from(0)?;
         let mut last: Option<OffsetPosition> = None;
         for entry in &entries {
             let entry = self.decode(entry);

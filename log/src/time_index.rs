@@ -81,6 +81,21 @@ impl TimeIndex {
         Ok(entry.map_or_else(|| self.start(), |entry| self.decode(&entry)))
     }
 
+    /// The last entry before `offset`, and all entries behind that one. For recovery.
+    pub(crate) fn split_before(
+        &self,
+        offset: Offset,
+    ) -> io::Result<(MaxTimestamp, Vec<MaxTimestamp>)> {
+        let (count, entry) = self
+            .file
+            .partition_point(|entry| self.decode(entry).offset < offset)?;
+        let behind = self.file.entries_from(count)?;
+        Ok((
+            entry.map_or_else(|| self.start(), |entry| self.decode(&entry)),
+            behind.iter().map(|entry| self.decode(entry)).collect(),
+        ))
+    }
+
     /// The last entry; no timestamp at the segment's base when there is none.
     pub fn last(&self) -> io::Result<MaxTimestamp> {
         Ok(self
@@ -103,7 +118,7 @@ impl TimeIndex {
 
     /// Whether all entries rise and lie below `next_offset`. Reads them all.
     pub fn is_sane(&self, next_offset: Offset) -> io::Result<bool> {
-        let entries = self.file.entries()?;
+        let entries = self.file.entries_from(0)?;
         let mut last: Option<MaxTimestamp> = None;
         for entry in &entries {
             let entry = self.decode(entry);

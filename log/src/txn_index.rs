@@ -17,6 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::StateFileError;
+use crate::durable;
 use crate::types::{Offset, ProducerId};
 
 pub const ABORTED_TXN_LEN: usize = 34;
@@ -278,7 +279,7 @@ impl TransactionIndex {
 
     pub fn flush(&self) -> Result<(), StateFileError> {
         self.file.as_ref().map_or(Ok(()), |file| {
-            file.sync_all().map_err(StateFileError::io(&self.path))
+            durable::sync_all(file, &self.path).map_err(StateFileError::io(&self.path))
         })
     }
 

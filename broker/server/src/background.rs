@@ -1,4 +1,5 @@
-//! What runs beside the requests: rolling, flushing, retention, checkpoints, producer expiry.
+//! What runs beside the requests: rolling, flushing sealed segments, retention, checkpoints, producer expiry. Unsynced
+//! bytes are [`crate::flusher`]'s.
 //!
 //! Each kind of work has one task and does its disk IO on a blocking thread, one pass after the other. Rolling looks
 //! only at partitions that were appended to since their last roll; retention, checkpoints and expiry walk all logs,
@@ -22,7 +23,6 @@ use crate::replica_manager::ReplicaManager;
 
 /// How often open segments' ages are looked at, and files whose time has come are removed.
 const ROLL_INTERVAL: Duration = Duration::from_secs(1);
-const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 const PURGE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// What partitions tell the background work. Cheap to clone.
@@ -98,11 +98,6 @@ impl Background {
                 ROLL_INTERVAL,
                 ROLL_INTERVAL,
                 Box::new(move || roll(&roller)),
-            ),
-            every(
-                FLUSH_INTERVAL,
-                FLUSH_INTERVAL,
-                work(logs, |logs| logs.flush_dirty(clock::now_ms())),
             ),
             every(
                 PURGE_INTERVAL,

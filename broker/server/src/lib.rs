@@ -12,6 +12,7 @@ mod broker;
 pub mod clock;
 pub mod cold_reads;
 pub mod config;
+pub mod flusher;
 pub mod group_driver;
 pub mod http;
 pub mod ids;

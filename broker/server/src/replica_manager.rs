@@ -24,6 +24,8 @@ use crate::topic_config;
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Threads that write the logs of one folder. More than two find nothing to do: a partition is drained by one.
 const APPEND_THREADS_PER_DIR: usize = 2;
+/// Syncs of one folder that run at the same time share the file system's commits.
+const COMMIT_THREADS_PER_DIR: usize = 8;
 
 struct HostedTopic {
     id: TopicId,
@@ -32,11 +34,18 @@ struct HostedTopic {
     partitions: Vec<Option<Arc<Partition>>>,
 }
 
+/// The threads of one log folder.
+#[derive(Clone)]
+struct DirThreads {
+    append: Arc<AppendThreads>,
+    commit: Arc<AppendThreads>,
+}
+
 pub struct ReplicaManager {
     config: Arc<BrokerConfig>,
     logs: Arc<LogManager>,
     upkeep: Upkeep,
-    threads: HashMap<PathBuf, Arc<AppendThreads>>,
+    threads: HashMap<PathBuf, DirThreads>,
     topics: RwLock<HashMap<Arc<str>, HostedTopic>>,
     metrics: PartitionMetrics,
     partition_count: IntGauge,
@@ -57,10 +66,11 @@ impl ReplicaManager {
         registry.register(Box::new(partition_count.clone()))?;
         let mut threads = HashMap::new();
         for dir in logs.dirs() {
-            threads.insert(
-                dir.clone(),
-                AppendThreads::start(&dir, APPEND_THREADS_PER_DIR)?,
-            );
+            let started = DirThreads {
+                append: AppendThreads::start(&dir, APPEND_THREADS_PER_DIR)?,
+                commit: AppendThreads::start_commits(&dir, COMMIT_THREADS_PER_DIR)?,
+            };
+            threads.insert(dir, started);
         }
         Ok(Self {
             config,
@@ -167,7 +177,8 @@ impl ReplicaManager {
             topic_partition,
             topic_id: topic.id,
             log,
-            threads,
+            threads: threads.append,
+            commits: threads.commit,
             upkeep: self.upkeep.clone(),
             metrics: hosted.metrics.clone(),
             queue_bytes_max: QUEUE_BYTES_MAX,
@@ -182,7 +193,7 @@ impl ReplicaManager {
         Ok(made)
     }
 
-    fn threads_of(&self, log: &Log) -> anyhow::Result<Arc<AppendThreads>> {
+    fn threads_of(&self, log: &Log) -> anyhow::Result<DirThreads> {
         let dir = log.dir().parent().unwrap_or(Path::new("")).to_path_buf();
         self.threads
             .get(&dir)
@@ -234,7 +245,8 @@ impl ReplicaManager {
     /// Writes what is queued and ends the append threads. Blocks.
     pub(crate) fn stop_appends(&self) {
         for threads in self.threads.values() {
-            threads.shutdown();
+            threads.append.shutdown();
+            threads.commit.shutdown();
         }
     }
 }

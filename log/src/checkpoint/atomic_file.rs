@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use super::error::StateFileError;
+use crate::durable;
 
 /// Writes `bytes` to `path` by way of `path.tmp`. With `sync`, file and folder are on disk on return; without, a
 /// crash may lose the change or, on some file systems, leave an empty file.
@@ -15,7 +16,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Sta
     let mut file = File::create(tmp).map_err(StateFileError::io(tmp))?;
     file.write_all(bytes).map_err(StateFileError::io(tmp))?;
     if sync {
-        file.sync_all().map_err(StateFileError::io(tmp))?;
+        durable::sync_all(&file, tmp).map_err(StateFileError::io(tmp))?;
     }
     drop(file);
     fs::rename(tmp, path).map_err(StateFileError::io(path))?;
@@ -27,13 +28,5 @@ pub fn write_atomically(path: &Path, bytes: &[u8], sync: bool) -> Result<(), Sta
 
 /// Makes the names in a folder durable.
 pub fn sync_dir(dir: &Path) -> Result<(), StateFileError> {
-    // A path of one component has the empty parent: the current folder.
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    File::open(dir)
-        .and_then(|d| d.sync_all())
-        .map_err(StateFileError::io(dir))
+    durable::sync_dir(dir).map_err(StateFileError::io(dir))
 }

@@ -27,12 +27,13 @@ impl PartitionMetadataFile {
 
     /// The topic's id; `None` when there is no file.
     pub fn read(&self) -> Result<Option<TopicId>, StateFileError> {
-        let text = match fs::read_to_string(&self.path) {
-            Ok(text) => text,
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(StateFileError::io(&self.path)(e)),
         };
         let malformed = |reason: String| StateFileError::malformed(&self.path, reason);
+        let text = String::from_utf8(bytes).map_err(|_| malformed("it is not UTF-8".to_owned()))?;
         let mut version = None;
         let mut topic_id = None;
         for line in text.lines().filter(|l| !l.trim().is_empty()) {

@@ -5,7 +5,8 @@
 //! 3. When the active segment is full, what was gathered is written, and a new segment begun.
 //! 4. Only after a write are indexes, producers and the log end moved. A failed write leaves no trace: the torn bytes
 //!    are cut off, and every batch that did not make it gets the error.
-//! 5. With `flush.messages` reached, the sync comes before the answer: one for all that queued.
+//! 5. With `flush.messages` reached, the sync comes before the answer: one for all that queued. Who has other logs to
+//!    serve meanwhile takes [`Log::append_deferred`] and syncs elsewhere, while the next batches are written already.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -18,7 +19,7 @@ use crate::log_error::{LogError, StorageError};
 use crate::producer_state::{Check, ProducerAppends};
 use crate::record::{BATCH_HEADER_LEN, BatchHeader, TimestampType};
 use crate::segment::LogSegment;
-use crate::types::{LeaderEpoch, NO_TIMESTAMP, TimestampMs};
+use crate::types::{LeaderEpoch, NO_TIMESTAMP, Offset, TimestampMs};
 
 /// The most buffers that one system call takes.
 const IOV_MAX: usize = 1024;
@@ -46,30 +47,48 @@ type Answers = Vec<Option<Result<AppendInfo, AppendError>>>;
 
 impl Log {
     /// Appends all batches, in order, and answers each. Later batches do not depend on earlier ones, except that after
-    /// a storage error the rest of the call gets the same error.
+    /// a storage error the rest of the call gets the same error. What was written is answered only once it is as safe
+    /// as the topic asks.
     pub fn append_as_leader(
         &self,
         batches: &[LeaderAppend],
         leader_epoch: LeaderEpoch,
         now_ms: TimestampMs,
     ) -> Vec<Result<AppendInfo, AppendError>> {
+        let (mut answers, flush_to) = self.append_deferred(batches, leader_epoch, now_ms);
+        if let Some(end) = flush_to
+            && let Err(e) = self.flush_to(end)
+        {
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(e.clone().into());
+            }
+        }
+        answers
+    }
+
+    /// As [`Self::append_as_leader`], but syncs nothing: with an offset, the answers hold only once the log is flushed
+    /// up to it.
+    pub fn append_deferred(
+        &self,
+        batches: &[LeaderAppend],
+        leader_epoch: LeaderEpoch,
+        now_ms: TimestampMs,
+    ) -> (Vec<Result<AppendInfo, AppendError>>, Option<Offset>) {
         let mut answers: Answers = vec![None; batches.len()];
         let failed_append = {
             let _writer = self.writer.lock();
             self.append_locked(batches, leader_epoch, now_ms, &mut answers)
                 .err()
         };
-        // What was written is answered only once it is as safe as the topic asks.
-        let failed_flush = self.flush_if_due().err();
-        answers
+        let answers = answers
             .into_iter()
-            .map(|answer| match (answer, &failed_flush, &failed_append) {
-                (Some(Ok(_)), Some(e), _) => Err(e.clone().into()),
-                (Some(answer), _, _) => answer,
-                (None, _, Some(e)) => Err(e.clone().into()),
-                (None, _, None) => unreachable!("each batch is answered or the call has failed"),
+            .map(|answer| match (answer, &failed_append) {
+                (Some(answer), _) => answer,
+                (None, Some(e)) => Err(e.clone().into()),
+                (None, None) => unreachable!("each batch is answered or the call has failed"),
             })
-            .collect()
+            .collect();
+        (answers, self.flush_due_to())
     }
 
     /// An error is the answer to every batch that has none yet.
@@ -222,6 +241,7 @@ impl Log {
             Ordering::AcqRel,
             Ordering::Acquire,
         );
+        self.note_unflushed(run.bytes, config, now_ms);
         self.tail
             .write()
             .publish(end_offset, active.base_offset(), active.size());
@@ -241,11 +261,12 @@ impl Log {
         Ok(())
     }
 
-    fn flush_if_due(&self) -> Result<(), LogError> {
-        if self.unflushed_records() >= self.config().flush_messages {
-            self.flush()?;
-        }
-        Ok(())
+    /// Up to where answers have to wait for a sync.
+    fn flush_due_to(&self) -> Option<Offset> {
+        let config = self.config();
+        let unflushed = self.unflushed_records();
+        let is_due = unflushed >= config.flush_messages || config.flush_ms <= 0 && unflushed > 0;
+        is_due.then(|| self.log_end_offset())
     }
 }
 

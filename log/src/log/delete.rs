@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::{DeletedSegments, Log};
+use crate::checkpoint::sync_dir;
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::retention::{self, LogView, RetentionPlan, SegmentMeta, TierView};
 use crate::segment::LogSegment;
@@ -113,6 +114,7 @@ impl Log {
             deleted.bytes += segment.size();
             self.rename_files(segment)?;
         }
+        self.note_flushed(removed.iter().map(|s| s.unsynced_bytes()).sum());
         let local_start = self.segments.first_base_offset();
         if !self.config().remote_storage_enable {
             self.log_start.fetch_max(local_start, Ordering::AcqRel);
@@ -121,6 +123,8 @@ impl Log {
                 .truncate_from_start(self.log_start_offset());
         }
         self.snapshots.lock().delete_below(local_start)?;
+        // The log start is told by the first file's name, so the others must not come back.
+        sync_dir(&self.dir)?;
         deleted.local_log_start_offset = self.local_log_start_offset();
         tracing::info!(
             partition = %self.tp,

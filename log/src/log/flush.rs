@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Log;
 use super::producers::txn_index_path;
 use crate::checkpoint::{PartitionMetadataFile, sync_dir};
+use crate::durable;
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::types::{NO_TIMESTAMP, Offset, TimestampMs};
 
@@ -17,6 +18,13 @@ impl Log {
     pub fn flush(&self) -> Result<Offset, LogError> {
         let target = self.log_end_offset();
         self.flush_to(target)
+    }
+
+    /// As [`Self::flush`], and writes the index entries that are only in memory, so that a start after a crash need not
+    /// look for them in the batches.
+    pub fn flush_with_indexes(&self) -> Result<Offset, LogError> {
+        self.segments.active().write_indexes()?;
+        self.flush()
     }
 
     /// As [`Self::flush`], at least for the records below `target`.
@@ -77,7 +85,7 @@ impl Log {
                 continue;
             }
             match segment.sync(active) {
-                Ok(()) => {}
+                Ok(bytes) => self.note_flushed(bytes),
                 // Retention took it meanwhile.
                 Err(e) if e.is_not_found() && self.is_gone(segment.base_offset()) => continue,
                 Err(e) => return Err(e.into()),
@@ -108,7 +116,9 @@ impl Log {
     /// Whether a record waits for a sync longer than `flush.ms`.
     pub fn flush_is_due(&self, now_ms: TimestampMs) -> bool {
         let since = self.unflushed_since_ms.load(Ordering::Acquire);
-        since > NO_TIMESTAMP && now_ms.saturating_sub(since) >= self.config().flush_ms
+        since > NO_TIMESTAMP
+            && self.recovery_point() < self.log_end_offset()
+            && now_ms.saturating_sub(since) >= self.config().flush_ms
     }
 
     /// Ends the log's life. Clean: everything is synced, with a snapshot at the log's end, so that the next open reads
@@ -128,7 +138,15 @@ impl Log {
         // As Kafka does, so that retention by time reads the right end after the restart.
         active.seal()?;
         self.flush()?;
-        active.sync(false)?;
+        // After a crash the sealed segments' indexes may wait for their sync although no record does.
+        for segment in self.segments.snapshot().iter() {
+            if !segment.is_synced(false) {
+                self.note_flushed(segment.sync(false)?);
+            }
+        }
+        if self.folder_dirty.swap(false, Ordering::AcqRel) {
+            sync_if_there(&self.dir.join(PartitionMetadataFile::NAME))?;
+        }
         self.epochs.lock().flush(true)?;
         self.take_snapshot(true)?;
         sync_dir(&self.dir)?;
@@ -138,7 +156,8 @@ impl Log {
 
 fn sync_if_there(path: &Path) -> Result<(), StorageError> {
     match File::open(path) {
-        Ok(file) => file.sync_all().at("sync", path),
-        Err(_) => Ok(()),
+        Ok(file) => durable::sync_all(&file, path).at("sync", path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(StorageError::new("open", path, e)),
     }
 }

@@ -26,10 +26,11 @@ mod tests;
 mod time;
 mod truncate;
 mod types;
+mod unflushed;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -45,7 +46,7 @@ use crate::log_error::LogError;
 use crate::producer_state::{ProducerSnapshots, ProducerStateManager};
 use crate::segment::LogSegment;
 use crate::segments::LogSegments;
-use crate::types::{Offset, TimestampMs, TopicId, TopicPartition};
+use crate::types::{NO_TIMESTAMP, Offset, TimestampMs, TopicId, TopicPartition};
 use delete::DeletedFile;
 use tail::Tail;
 
@@ -70,6 +71,11 @@ pub struct Log {
     recovery_point: AtomicI64,
     /// When the oldest record above the recovery point was appended; -1 when there is none.
     unflushed_since_ms: AtomicI64,
+    unflushed_bytes: AtomicU64,
+    /// The directory's list of logs to sync has this one.
+    is_entered: AtomicBool,
+    /// The directory knows when `flush.ms` is over.
+    has_deadline: AtomicBool,
     /// Held by whoever changes segments: append, roll, truncate, delete.
     writer: Mutex<()>,
     /// Held by whoever takes segments out of the list: delete, truncate, replace; and by close. Taken after `writer`.
@@ -111,7 +117,11 @@ impl Log {
     }
 
     pub fn set_config(&self, config: Arc<LogConfig>) {
-        *self.config.write() = config;
+        *self.config.write() = Arc::clone(&config);
+        let since = self.unflushed_since_ms.load(Ordering::Acquire);
+        if since > NO_TIMESTAMP {
+            self.note_deadline(&config, since);
+        }
     }
 
     /// The first offset that may be read, in either tier.

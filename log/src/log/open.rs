@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -58,6 +58,9 @@ impl Log {
             } else {
                 NO_TIMESTAMP
             }),
+            unflushed_bytes: AtomicU64::new(0),
+            is_entered: AtomicBool::new(false),
+            has_deadline: AtomicBool::new(false),
             writer: Mutex::new(()),
             taking_out: Mutex::new(()),
             flushing: Mutex::new(()),
@@ -69,6 +72,10 @@ impl Log {
             deleted: Mutex::new(Vec::new()),
             closed: AtomicBool::new(false),
         };
+        log.recount_unflushed();
+        if loaded.recovery_point < end {
+            log.note_deadline(&log.config(), open.now_ms);
+        }
         Ok((log, loaded.report))
     }
 }

@@ -51,6 +51,7 @@ impl Log {
         self.segments.push(Arc::new(next));
         self.tail.write().publish(end, end, 0);
         active.deactivate();
+        self.health.unflushed().enter_sealed(&self.tp);
         tracing::debug!(partition = %self.tp, base_offset = end, "rolled a new segment");
         Ok(end)
     }

@@ -1,13 +1,16 @@
 //! Cutting the end of the log off: what a follower does whose leader knows otherwise.
 //!
-//! The recovery point goes down with the log. The caller writes the checkpoints before it appends again, so that a
-//! crash does not mistake new bytes for flushed ones.
+//! What is cut is gone for good when the call returns: bytes are cut and names removed from the end on, each step synced,
+//! so that a crash leaves the log as it was, or cut somewhere, never with a hole or with old records behind new ones.
+//! The recovery point goes down with the log. The caller writes the checkpoints before it appends again
+//! ([`crate::LogManager::truncate_to`] does), so that a crash does not mistake new bytes for flushed ones.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Log;
 use super::producers::{Replayed, replay, txn_index_path};
+use crate::checkpoint::sync_dir;
 use crate::log_error::LogError;
 use crate::segment::LogSegment;
 use crate::segments::floor;
@@ -17,6 +20,17 @@ use crate::types::{Offset, TimestampMs};
 impl Log {
     /// Removes the records at and above `offset`. Below the local start, the log is emptied and begins there.
     pub fn truncate_to(&self, offset: Offset, now_ms: TimestampMs) -> Result<(), LogError> {
+        self.truncate_to_with(offset, now_ms, || Ok(()))
+    }
+
+    /// As [`Self::truncate_to`]; `persist` writes the recovery point, which is lowered already, before anything is cut:
+    /// a file system that cuts a file may write its zeroed end first, and that must not look like damage.
+    pub(crate) fn truncate_to_with<E: From<LogError>>(
+        &self,
+        offset: Offset,
+        now_ms: TimestampMs,
+        persist: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
         let _writer = self.writer.lock();
         let _taking_out = self.taking_out.lock();
         let _flushing = self.flushing.lock();
@@ -25,18 +39,32 @@ impl Log {
             return Ok(());
         }
         if offset <= self.segments.first_base_offset() {
-            return self.start_anew(offset.max(0), now_ms);
+            return Ok(self.start_anew(offset.max(0), now_ms)?);
         }
         let segments = self.segments.snapshot();
         let Some(last) = floor(&segments, offset) else {
-            return self.start_anew(offset, now_ms);
+            return Ok(self.start_anew(offset, now_ms)?);
         };
+        let first_cut = segments[last]
+            .find(offset, segments[last].size())
+            .map_err(LogError::from)?;
+        let point = first_cut.map_or(offset, |batch| batch.header.base_offset.min(offset));
+        self.recovery_point.fetch_min(point, Ordering::AcqRel);
+        persist()?;
+        Ok(self.truncate_locked(&segments, last, offset, now_ms)?)
+    }
+
+    fn truncate_locked(
+        &self,
+        segments: &[Arc<LogSegment>],
+        last: usize,
+        offset: Offset,
+        now_ms: TimestampMs,
+    ) -> Result<(), LogError> {
         // A segment that would be empty is still a good active segment.
         let (kept, dropped) = segments.split_at(last + 1);
         self.segments.replace(kept.to_vec());
-        for segment in dropped {
-            self.remove_files_now(segment)?;
-        }
+        self.remove_for_good(dropped)?;
         let active = &kept[last];
         if !dropped.is_empty() {
             active.activate()?;
@@ -48,14 +76,19 @@ impl Log {
             _ => offset.min(active.next_offset().max(active.base_offset())),
         };
         active.set_next_offset(end);
-        TransactionIndex::open(txn_index_path(active))?.truncate_to(end)?;
+        let mut aborted = TransactionIndex::open(txn_index_path(active))?;
+        aborted.truncate_to(end)?;
+        aborted.flush()?;
         {
             let mut epochs = self.epochs.lock();
             epochs.truncate_from_end(end);
             epochs.flush(true)?;
         }
         self.publish_cut(end, active);
-        self.reload_producers(end, now_ms)
+        self.recount_unflushed();
+        self.reload_producers(end, now_ms)?;
+        // Snapshots of what was cut must not come back either.
+        Ok(sync_dir(&self.dir)?)
     }
 
     /// Drops everything; the log is empty and begins at `offset`.
@@ -73,20 +106,19 @@ impl Log {
 
     fn start_anew(&self, offset: Offset, now_ms: TimestampMs) -> Result<(), LogError> {
         let old = self.segments.snapshot();
-        for segment in old.iter() {
-            self.remove_files_now(segment)?;
-        }
+        self.recovery_point.fetch_min(offset, Ordering::AcqRel);
+        self.remove_for_good(&old)?;
         let active = Arc::new(LogSegment::create(
             Arc::clone(&self.dir),
             offset,
             Arc::clone(&self.files),
             now_ms,
         )?);
-        self.dir_dirty.store(true, Ordering::Release);
         self.segments.replace(vec![Arc::clone(&active)]);
         {
             let mut epochs = self.epochs.lock();
             epochs.truncate_from_end(offset);
+            epochs.truncate_from_start(offset);
             epochs.flush(true)?;
         }
         self.snapshots.lock().delete_all()?;
@@ -94,7 +126,16 @@ impl Log {
         self.note_first_unstable(&self.producers.lock());
         self.log_start.store(offset, Ordering::Release);
         self.publish_cut(offset, &active);
+        self.recount_unflushed();
         self.high_watermark.store(offset, Ordering::Release);
+        Ok(sync_dir(&self.dir)?)
+    }
+
+    fn remove_for_good(&self, segments: &[Arc<LogSegment>]) -> Result<(), LogError> {
+        for segment in segments.iter().rev() {
+            self.remove_files_now(segment)?;
+            sync_dir(&self.dir)?;
+        }
         Ok(())
     }
 

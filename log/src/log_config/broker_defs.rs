@@ -167,6 +167,13 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "How often log start offsets are written.",
     ),
     broker(
+        "log.flush.unflushed.bytes.max",
+        Broker,
+        long(1 << 20),
+        Some("536870912"),
+        "How many bytes of each log directory may wait for the disk before they are synced in the background. It also bounds what a start after a crash has to read. Not a config of Kafka.",
+    ),
+    broker(
         "log.index.interval.bytes",
         BrokerDynamic,
         int(0),

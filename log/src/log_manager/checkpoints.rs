@@ -1,34 +1,102 @@
 //! Flushing, checkpoints and the clean stop.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::log_dir::{Checkpoint, LogDir};
 use super::{LogManager, LogManagerError};
+use crate::dir_health::DirHealth;
 use crate::log::Log;
 use crate::log_error::LogError;
 use crate::types::{Offset, TimestampMs, TopicPartition};
 
+/// Syncs of one directory that run at the same time.
+const FLUSH_THREADS: usize = 4;
 /// There is no broker epoch without a controller that hands it out.
 const NO_BROKER_EPOCH: i64 = -1;
 
 impl LogManager {
-    /// Syncs sealed segments, and the logs whose records waited longer than `flush.ms`. A failure takes the directory
-    /// offline and is logged there.
-    pub fn flush_dirty(&self, now_ms: TimestampMs) {
-        let logs: Vec<_> = self.logs.read().values().cloned().collect();
-        for log in logs {
-            let flushed = if log.flush_is_due(now_ms) {
-                log.flush()
-            } else if log.has_unflushed_sealed() {
-                log.flush_sealed()
-            } else {
-                continue;
-            };
-            if let Err(error) = flushed {
-                tracing::warn!(partition = %log.topic_partition(), %error, "flush failed");
+    /// Syncs sealed segments, and the logs whose records waited longer than `flush.ms`. Looks only at logs that have
+    /// such. A failure takes the directory offline and is logged there.
+    pub fn flush_dirty(&self, dir: &Path, now_ms: TimestampMs) {
+        let Some(dir) = self.dir(dir).filter(|dir| !dir.is_offline()) else {
+            return;
+        };
+        let unflushed = dir.health().unflushed();
+        for tp in unflushed.take_due(now_ms) {
+            self.flushing(&tp, |log| log.on_deadline(now_ms));
+        }
+        for tp in unflushed.take_sealed() {
+            self.flushing(&tp, |log| log.flush_sealed().map(|_| ()));
+        }
+    }
+
+    /// Keeps the unsynced bytes of a directory near `bytes_max`, which also bounds what a start after a crash has to read:
+    /// above half of it, the logs that have most are synced until a quarter is left, and the checkpoint says so.
+    /// Tells how many bytes were synced.
+    pub fn bound_unflushed(&self, dir: &Path, bytes_max: u64) -> Result<u64, LogManagerError> {
+        let Some(dir) = self.dir(dir).filter(|dir| !dir.is_offline()) else {
+            return Ok(0);
+        };
+        let unflushed = dir.health().unflushed();
+        let before = unflushed.bytes();
+        if before < bytes_max / 2 {
+            return Ok(0);
+        }
+        let mut dirty: Vec<Arc<Log>> = unflushed
+            .dirty()
+            .iter()
+            .filter_map(|tp| {
+                let log = self.get(tp);
+                if log.is_none() {
+                    unflushed.leave(tp);
+                }
+                log
+            })
+            .filter(|log| log.stays_dirty())
+            .collect();
+        dirty.sort_by_cached_key(|log| std::cmp::Reverse(log.unflushed_bytes()));
+        let mut left = before;
+        let most = dirty
+            .iter()
+            .take_while(|log| {
+                let goes_on = left > bytes_max / 4;
+                left = left.saturating_sub(log.unflushed_bytes());
+                goes_on
+            })
+            .count();
+        dirty.truncate(most);
+        dirty.iter().for_each(|log| log.start_writeback());
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            // Syncs that run at the same time share the file system's commits.
+            for _ in 0..FLUSH_THREADS.min(dirty.len()) {
+                scope.spawn(|| {
+                    while let Some(log) = dirty.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if let Err(error) = log.flush_with_indexes() {
+                            tracing::warn!(partition = %log.topic_partition(), %error, "flush failed");
+                        }
+                    }
+                });
             }
+        });
+        if !dir.is_offline() {
+            write(dir, Checkpoint::RecoveryPoint, self.logs().iter())?;
+        }
+        Ok(before.saturating_sub(unflushed.bytes()))
+    }
+
+    /// What the logs of a directory have not synced, and when that is looked at. `None`: none of ours.
+    pub fn health(&self, dir: &Path) -> Option<Arc<DirHealth>> {
+        self.dir(dir).map(|dir| Arc::clone(dir.health()))
+    }
+
+    fn flushing(&self, tp: &TopicPartition, flush: impl FnOnce(&Log) -> Result<(), LogError>) {
+        let Some(log) = self.get(tp) else { return };
+        if let Err(error) = flush(&log) {
+            tracing::warn!(partition = %log.topic_partition(), %error, "flush failed");
         }
     }
 
@@ -43,6 +111,50 @@ impl LogManager {
     pub fn checkpoint_log_start_offsets(&self) -> Result<(), LogManagerError> {
         let logs = self.logs();
         self.for_each_dir(|dir| write(dir, Checkpoint::LogStart, logs.iter()))
+    }
+
+    /// Removes the records of a partition at and above `offset`, as a follower does whose leader knows otherwise. Its
+    /// lowered recovery point is written first, so that neither a half-done cut is taken for damage nor what is appended
+    /// next for synced. False when there is no such log.
+    pub fn truncate_to(
+        &self,
+        tp: &TopicPartition,
+        offset: Offset,
+        now_ms: TimestampMs,
+    ) -> Result<bool, LogManagerError> {
+        self.cut(tp, |log| {
+            log.truncate_to_with(offset, now_ms, || match self.dir(&log.parent_dir()) {
+                Some(dir) => write(dir, Checkpoint::RecoveryPoint, self.logs().iter()),
+                None => Ok(()),
+            })
+        })
+    }
+
+    /// Empties a partition, which begins at `offset` then. As [`Self::truncate_to`] otherwise.
+    pub fn truncate_fully_and_start_at(
+        &self,
+        tp: &TopicPartition,
+        offset: Offset,
+        now_ms: TimestampMs,
+    ) -> Result<bool, LogManagerError> {
+        self.cut(tp, |log| {
+            Ok(log.truncate_fully_and_start_at(offset, now_ms)?)
+        })
+    }
+
+    fn cut(
+        &self,
+        tp: &TopicPartition,
+        cut: impl FnOnce(&Log) -> Result<(), LogManagerError>,
+    ) -> Result<bool, LogManagerError> {
+        let Some(log) = self.get(tp) else {
+            return Ok(false);
+        };
+        cut(&log)?;
+        if let Some(dir) = self.dir(&log.parent_dir()) {
+            self.checkpoint_dir(dir, self.logs().iter())?;
+        }
+        Ok(true)
     }
 
     fn for_each_dir(
@@ -123,6 +235,7 @@ fn write<'a>(
     checkpoint: Checkpoint,
     logs: impl Iterator<Item = &'a Arc<Log>>,
 ) -> Result<(), LogManagerError> {
+    let _one = dir.checkpointing.lock();
     let offsets: BTreeMap<TopicPartition, Offset> = logs
         .filter(|log| log.parent_dir() == dir.path())
         .filter_map(|log| {

@@ -36,6 +36,8 @@ pub(super) struct LogDir {
     recovery_points: CheckpointFile,
     log_starts: CheckpointFile,
     high_watermarks: CheckpointFile,
+    /// Held from when offsets are gathered until they are written, so that none goes back to an older value.
+    pub checkpointing: Mutex<()>,
     /// Partitions that were deleted since the checkpoints were written.
     deleted: Mutex<HashSet<TopicPartition>>,
     /// Holds the lock until the process ends or this is dropped.
@@ -67,6 +69,7 @@ impl LogDir {
             recovery_points: checkpoint(RECOVERY_POINT_CHECKPOINT),
             log_starts: checkpoint(LOG_START_OFFSET_CHECKPOINT),
             high_watermarks: checkpoint(REPLICATION_OFFSET_CHECKPOINT),
+            checkpointing: Mutex::default(),
             deleted: Mutex::default(),
             path,
             _lock: lock,

@@ -155,7 +155,7 @@ fn checkpoints_keep_what_a_crash_must_not_take() {
         .expect("creates");
     append(&log, 30);
     assert!(log.has_unflushed_sealed());
-    manager.flush_dirty(NOW);
+    manager.flush_dirty(dir.path(), NOW);
     assert!(!log.has_unflushed_sealed());
     let flushed = log.recovery_point();
     assert!(flushed > 0 && flushed < 30);
@@ -183,9 +183,9 @@ fn flush_ms_counts_from_the_oldest_unsynced_record() {
         .create(&tp(0), id(), timed.into_shared(), NOW)
         .expect("creates");
     append(&log, 1);
-    manager.flush_dirty(NOW + 99);
+    manager.flush_dirty(dir.path(), NOW + 99);
     assert_eq!(log.recovery_point(), 0);
-    manager.flush_dirty(NOW + 100);
+    manager.flush_dirty(dir.path(), NOW + 100);
     assert_eq!(log.recovery_point(), 1);
     assert!(!log.flush_is_due(NOW + 1_000));
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::manager::ProducerStateManager;
 use crate::checkpoint::StateFileError;
+use crate::durable;
 use crate::types::{Offset, TimestampMs};
 
 const SUFFIX: &str = ".snapshot";
@@ -87,7 +88,7 @@ impl ProducerSnapshots {
         let mut file = File::create(&path).map_err(StateFileError::io(&path))?;
         file.write_all(bytes).map_err(StateFileError::io(&path))?;
         if sync {
-            file.sync_all().map_err(StateFileError::io(&path))?;
+            durable::sync_all(&file, &path).map_err(StateFileError::io(&path))?;
         }
         self.offsets.insert(offset);
         Ok(())
@@ -100,7 +101,7 @@ impl ProducerSnapshots {
         }
         let path = self.path_of(offset);
         File::open(&path)
-            .and_then(|f| f.sync_all())
+            .and_then(|f| durable::sync_all(&f, &path))
             .map_err(StateFileError::io(&path))
     }
 

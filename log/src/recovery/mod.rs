@@ -5,8 +5,8 @@
 //! 2. After a clean shutdown the segments are taken as they are; only missing indexes are rebuilt, and the end of the
 //!    last segment is read from its last index entry on.
 //! 3. Else every batch from the recovery point on is read and its CRC checked. At the first that is not whole, the log
-//!    is cut and later segments are dropped. Indexes are built anew on the way; of the segment that holds the recovery
-//!    point, index entries below it are kept when all of the index makes sense.
+//!    is cut and later segments are dropped. Index entries are held against the batches on the way: wrong ones go,
+//!    missing ones are added. Below the recovery point they are kept when all of the index makes sense.
 //! 4. Below the recovery point everything was synced: damage there is no torn write. It is reported as an error and
 //!    nothing is cut.
 //! 5. The producers' state comes from the newest usable snapshot and the headers behind it; leader epochs from their
@@ -16,11 +16,13 @@ mod listing;
 mod scan;
 mod swap;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::leader_epoch::LeaderEpochFileCache;
+use crate::durable;
+use crate::leader_epoch::{EpochEntry, LeaderEpochFileCache};
 use crate::log::{OpenLog, RecoveryReport, Replayed, replay, txn_index_path};
 use crate::log_config::LogConfig;
 use crate::log_error::{AtPath, LogError, StorageError};
@@ -58,6 +60,7 @@ pub(crate) fn load(
         open,
         report: RecoveryReport::default(),
         epochs: read_epochs(dir, open)?,
+        without_indexes: BTreeSet::new(),
         buffer: Vec::new(),
     };
     let mut segments = recovery.open_segments(&listing)?;
@@ -77,22 +80,31 @@ pub(crate) fn load(
     let mut snapshots = ProducerSnapshots::with_offsets(dir, listing.snapshots);
     if log_start > log_end {
         tracing::warn!(partition = %tp, log_start, log_end, "the log ends below its start, it begins anew there");
-        for segment in segments.drain(..) {
+        for segment in segments.drain(..).rev() {
             remove_segment(&segment)?;
+            durable::sync_dir(dir).at("sync", dir)?;
         }
         snapshots.delete_all()?;
         segments.push(recovery.create(log_start)?);
+        durable::sync_dir(dir).at("sync", dir)?;
         log_end = log_start;
     }
     let segments: Vec<_> = segments.into_iter().map(Arc::new).collect();
     if open.clean_shutdown {
-        segments.iter().for_each(|segment| segment.mark_synced());
+        if let Some((active, sealed)) = segments.split_last() {
+            sealed.iter().for_each(|segment| segment.mark_synced());
+            // Its indexes go on growing.
+            active.set_synced_bytes(active.size());
+        }
     }
 
     let producers = recovery.load_producers(&segments, &mut snapshots, scanned_from, log_end)?;
     let mut epochs = recovery.epochs;
     epochs.truncate_from_end(log_end);
     epochs.truncate_from_start(log_start);
+    if !open.clean_shutdown {
+        fill_epochs(&mut epochs, &segments, log_start, log_end)?;
+    }
     epochs.flush(true)?;
 
     let mut report = recovery.report;
@@ -127,6 +139,47 @@ fn read_epochs(dir: &Path, open: &OpenLog) -> Result<LeaderEpochFileCache, LogEr
     }
 }
 
+/// The checkpoint may be cut at a log start that a crash took back: then the batches before it tell their epochs.
+fn fill_epochs(
+    epochs: &mut LeaderEpochFileCache,
+    segments: &[Arc<LogSegment>],
+    log_start: Offset,
+    log_end: Offset,
+) -> Result<(), LogError> {
+    let known = epochs.entries();
+    let from = log_start.max(segments[0].base_offset());
+    let known_from = known.first().map_or(log_end, |first| first.start_offset);
+    if known_from <= from {
+        return Ok(());
+    }
+    let mut found: Vec<EpochEntry> = Vec::new();
+    let first = crate::segments::floor(segments, from).unwrap_or(0);
+    for segment in &segments[first..] {
+        if segment.base_offset() >= known_from {
+            break;
+        }
+        let start = segment.find(from, segment.size())?;
+        let mut scan = segment.scan(start.map_or(0, |batch| batch.position), segment.size())?;
+        while let Some(batch) = scan.next_batch()? {
+            let entry = EpochEntry {
+                epoch: batch.header.partition_leader_epoch,
+                start_offset: batch.header.base_offset.max(log_start),
+            };
+            if entry.start_offset >= known_from {
+                break;
+            }
+            if entry.epoch >= 0 && found.last().is_none_or(|last| last.epoch < entry.epoch) {
+                found.push(entry);
+            }
+        }
+    }
+    if !found.is_empty() {
+        found.extend(known);
+        epochs.replace(&found);
+    }
+    Ok(())
+}
+
 fn remove(path: &Path) -> Result<(), StorageError> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(StorageError::new("remove", path, e)),
@@ -150,6 +203,8 @@ struct Recovery<'a> {
     open: &'a OpenLog,
     report: RecoveryReport,
     epochs: LeaderEpochFileCache,
+    /// Base offsets of segments whose indexes were missing or no indexes.
+    without_indexes: BTreeSet<Offset>,
     buffer: Vec<u8>,
 }
 
@@ -179,6 +234,8 @@ impl Recovery<'_> {
                 || next.is_some_and(|next| next < self.open.recovery_point);
             if rebuild && trusted {
                 self.rebuild_indexes(&segment)?;
+            } else if rebuild {
+                self.without_indexes.insert(*base);
             }
             segments.push(segment);
         }
@@ -200,6 +257,7 @@ impl Recovery<'_> {
             self.index(segment, &batch)?;
         }
         segment.seal()?;
+        segment.sync_indexes()?;
         Ok(())
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::Ordering;
 
 use super::LogSegment;
+use crate::durable;
 use crate::log_error::{AtPath, LogError};
 use crate::record::BatchHeader;
 use crate::time_index::MaxTimestamp;
@@ -40,41 +41,56 @@ impl LogSegment {
         position: u64,
         index_interval_bytes: u32,
     ) -> io::Result<()> {
-        let before = match self.max_timestamp() {
-            Ok(before) => before,
-            Err(e) => return Err(io::Error::new(e.source.kind(), e)),
-        };
-        let last_offset = header.last_offset();
-        let (due, max) = {
-            let mut state = self.state.lock();
-            if position == 0 {
-                state.first_timestamp = Some(header.max_timestamp);
-            }
-            let max = if header.max_timestamp > before.timestamp {
-                MaxTimestamp {
-                    timestamp: header.max_timestamp,
-                    offset: last_offset,
-                }
-            } else {
-                before
-            };
-            state.max_timestamp = Some(max);
-            let due = state.bytes_since_index_entry > u64::from(index_interval_bytes);
-            if due {
-                state.bytes_since_index_entry = 0;
-            }
-            state.bytes_since_index_entry += header.size() as u64;
-            (due, max)
-        };
+        let (due, max) = self.note_batch(header, position, index_interval_bytes)?;
         if due {
-            let offset = self.offset_index.append(last_offset, position);
+            let offset = self.offset_index.append(header.last_offset(), position);
             let time = self.time_index.maybe_append(max);
             offset.and(time)?;
         }
         Ok(())
     }
 
-    /// Removes the batches from the one that holds `offset` on. The segment must be active.
+    /// Takes a batch's timestamps, and tells whether index entries are due before it, and the largest timestamp so far.
+    pub(crate) fn note_batch(
+        &self,
+        header: &BatchHeader,
+        position: u64,
+        index_interval_bytes: u32,
+    ) -> io::Result<(bool, MaxTimestamp)> {
+        let before = match self.max_timestamp() {
+            Ok(before) => before,
+            Err(e) => return Err(io::Error::new(e.source.kind(), e)),
+        };
+        let mut state = self.state.lock();
+        if position == 0 {
+            state.first_timestamp = Some(header.max_timestamp);
+        }
+        let max = if header.max_timestamp > before.timestamp {
+            MaxTimestamp {
+                timestamp: header.max_timestamp,
+                offset: header.last_offset(),
+            }
+        } else {
+            before
+        };
+        state.max_timestamp = Some(max);
+        let due = state.bytes_since_index_entry > u64::from(index_interval_bytes);
+        if due {
+            state.bytes_since_index_entry = 0;
+        }
+        state.bytes_since_index_entry += header.size() as u64;
+        Ok((due, max))
+    }
+
+    /// The batches to come are indexed as if `max` were the largest timestamp so far.
+    pub(crate) fn resume_indexes(&self, max: MaxTimestamp) {
+        let mut state = self.state.lock();
+        state.max_timestamp = Some(max);
+        state.bytes_since_index_entry = 0;
+    }
+
+    /// Removes the batches from the one that holds `offset` on, for good: a power loss does not bring them back. The
+    /// segment must be active.
     pub fn truncate_to(&self, offset: Offset) -> Result<(), LogError> {
         let path = self.path();
         let Some(found) = self.find(offset, self.size())? else {
@@ -91,7 +107,9 @@ impl LogSegment {
         self.size.store(found.position, Ordering::Release);
         self.synced_size.fetch_min(found.position, Ordering::AcqRel);
         self.indexes_synced.store(false, Ordering::Release);
-        self.file()?.set_len(found.position).at("cut", &path)?;
+        let file = self.file()?;
+        file.set_len(found.position).at("cut", &path)?;
+        durable::sync_data(&file, &path).at("sync", &path)?;
         self.reload_max_timestamp()?;
         let mut state = self.state.lock();
         state.bytes_since_index_entry = 0;

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 pub use cleaned::{CLEANED_SUFFIX, CleanedSegment, SWAP_SUFFIX};
 pub use scan::{BatchPosition, BatchScan, ScanError};
 
+use crate::durable;
 use crate::file_cache::{FileCache, FileKey};
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::offset_index::OffsetIndex;
@@ -64,7 +65,7 @@ struct State {
 }
 
 impl LogSegment {
-    /// A new, empty segment. Files that are in the way are cut to nothing.
+    /// A new, empty segment. Files that are in the way are cut to nothing, for good.
     pub fn create(
         dir: Arc<Path>,
         base_offset: Offset,
@@ -76,9 +77,13 @@ impl LogSegment {
             .read(true)
             .write(true)
             .create(true)
-            .truncate(true)
+            .truncate(false)
             .open(&path)
             .at("create", &path)?;
+        if file.metadata().at("look at", &path)?.len() > 0 {
+            file.set_len(0).at("cut", &path)?;
+            durable::sync_data(&file, &path).at("sync", &path)?;
+        }
         let offset_index = OffsetIndex::create(Arc::clone(&dir), base_offset, Arc::clone(&files))
             .at("create the offset index of", &path)?;
         let time_index = TimeIndex::create(Arc::clone(&dir), base_offset, Arc::clone(&files))
@@ -329,25 +334,54 @@ impl LogSegment {
     }
 
     /// Makes the published bytes safe; of a sealed segment also the indexes. An index of the active segment is only
-    /// written: it can be rebuilt.
-    pub fn sync(&self, active: bool) -> Result<(), StorageError> {
+    /// written: it can be rebuilt. Tells how many bytes were not synced before.
+    pub fn sync(&self, active: bool) -> Result<u64, StorageError> {
         let path = self.path();
         let size = self.size();
+        let mut covered = 0;
         if self.synced_size.load(Ordering::Acquire) < size {
-            self.file()?.sync_data().at("sync", &path)?;
-            self.synced_size.fetch_max(size, Ordering::AcqRel);
+            durable::sync_data(&*self.file()?, &path).at("sync", &path)?;
+            let before = self.synced_size.fetch_max(size, Ordering::AcqRel);
+            covered = size.saturating_sub(before);
         }
         if active {
-            return Ok(());
+            return Ok(covered);
         }
         if !self.indexes_synced.load(Ordering::Acquire) {
-            self.offset_index
-                .sync()
-                .at("sync the offset index of", &path)?;
-            self.time_index.sync().at("sync the time index of", &path)?;
+            self.sync_indexes()?;
             self.indexes_synced.store(true, Ordering::Release);
         }
-        Ok(())
+        Ok(covered)
+    }
+
+    /// How much of the log file the syncs have covered.
+    pub(crate) fn synced_bytes(&self) -> u64 {
+        self.synced_size.load(Ordering::Acquire)
+    }
+
+    /// An earlier life has synced this much.
+    pub(crate) fn set_synced_bytes(&self, bytes: u64) {
+        self.synced_size.store(bytes, Ordering::Release);
+    }
+
+    /// Asks the kernel to begin writing the unsynced bytes, and does not wait. A hint: a sync is still due.
+    pub(crate) fn start_writeback(&self) {
+        let from = self.synced_bytes();
+        let Some(len) = self.size().checked_sub(from).filter(|len| *len > 0) else {
+            return;
+        };
+        if let Ok(file) = self.file() {
+            crate::writeback::start(&file, from, len);
+        }
+    }
+
+    /// Makes the index entries safe that there are now.
+    pub(crate) fn sync_indexes(&self) -> Result<(), StorageError> {
+        let path = self.path();
+        self.offset_index
+            .sync()
+            .at("sync the offset index of", &path)?;
+        self.time_index.sync().at("sync the time index of", &path)
     }
 
     /// Cuts the file to what is published, which drops the torn bytes of a failed write.

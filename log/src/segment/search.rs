@@ -6,7 +6,7 @@ use super::{BatchPosition, BatchScan, LogSegment, ScanError};
 use crate::log::TimestampOffset;
 use crate::log_error::{AtPath, StorageError};
 use crate::record::{Batch, DecodeLimit};
-use crate::types::{Offset, TimestampMs};
+use crate::types::{NO_TIMESTAMP, Offset, TimestampMs};
 
 impl LogSegment {
     /// Walks headers from `position`, which must be a batch's, up to `end`.
@@ -56,6 +56,65 @@ impl LogSegment {
         }
         Ok(None)
     }
+}
+
+impl LogSegment {
+    /// The first record with the largest timestamp among those at and behind `from`. Walks the headers from there on.
+    pub fn newest_behind(&self, from: Offset) -> Result<Option<TimestampOffset>, ScanError> {
+        let end = self.size();
+        let Some(first) = self.find(from, end)? else {
+            return Ok(None);
+        };
+        let mut scan = self.scan(first.position, end)?;
+        let mut newest: Option<TimestampOffset> = None;
+        let mut newest_batch: Option<BatchPosition> = None;
+        while let Some(batch) = scan.next_batch()? {
+            let max = batch.header.max_timestamp;
+            let before = newest_batch.map(|batch| batch.header.max_timestamp);
+            let before = before.or(newest.map(|found| found.timestamp));
+            if max <= before.unwrap_or(NO_TIMESTAMP) {
+                continue;
+            }
+            if batch.header.base_offset < from {
+                // Its newest record may lie below.
+                newest = newest_in(&scan, &batch, from)?;
+            } else {
+                newest_batch = Some(batch);
+            }
+        }
+        match newest_batch {
+            Some(batch) => record_at_or_after(&scan, &batch, batch.header.max_timestamp, from),
+            None => Ok(newest),
+        }
+    }
+}
+
+/// The first record with the largest timestamp among those of the batch at and behind `from`.
+fn newest_in(
+    scan: &BatchScan,
+    at: &BatchPosition,
+    from: Offset,
+) -> Result<Option<TimestampOffset>, ScanError> {
+    let mut bytes = vec![0; at.header.size()];
+    scan.file()
+        .read_exact_at(&mut bytes, at.position)
+        .at("read", scan.path())?;
+    let Ok(records) =
+        Batch::parse(bytes.into()).and_then(|batch| batch.records(DecodeLimit::default()))
+    else {
+        return Ok(None);
+    };
+    let mut newest: Option<TimestampOffset> = None;
+    for record in records.map_while(Result::ok) {
+        if record.offset >= from && newest.is_none_or(|found| found.timestamp < record.timestamp) {
+            newest = Some(TimestampOffset {
+                offset: record.offset,
+                timestamp: record.timestamp,
+                leader_epoch: at.header.partition_leader_epoch,
+            });
+        }
+    }
+    Ok(newest)
 }
 
 fn record_at_or_after(

@@ -52,6 +52,7 @@ pub use start::ApisParts;
 use crate::background::Background;
 use crate::cold_reads::ColdReads;
 use crate::config::BrokerConfig;
+use crate::flusher::Flusher;
 use crate::group_driver::GroupDriver;
 use crate::metadata_driver::MetadataDriver;
 use crate::producer_ids::ProducerIds;
@@ -72,6 +73,7 @@ pub struct Apis {
     /// fetch.max.bytes: asked for by every fetch.
     fetch_bytes_max: usize,
     background: Background,
+    flusher: Arc<Flusher>,
 }
 
 impl Apis {

@@ -16,6 +16,7 @@ use super::{ApiMetrics, Apis, FetchSessions};
 use crate::background::{Background, Upkeep};
 use crate::cold_reads::ColdReads;
 use crate::config::BrokerConfig;
+use crate::flusher::Flusher;
 use crate::group_driver::GroupDriver;
 use crate::ids;
 use crate::metadata_driver::MetadataDriver;
@@ -77,6 +78,13 @@ impl Apis {
         metadata.caught_up().await;
 
         let background = Background::start(&config, &replicas, &tier, upkeep, sealed, &runtime);
+        let unflushed_max = config.i64("log.flush.unflushed.bytes.max");
+        let flusher = Flusher::start(
+            replicas.logs(),
+            u64::try_from(unflushed_max).unwrap_or(u64::MAX),
+            &registry,
+        )?;
+        let flusher = Arc::new(flusher);
         let slots_max = config.usize("max.incremental.fetch.session.cache.slots");
         Ok(Arc::new(Self {
             sessions: FetchSessions::new(slots_max, &registry)?,
@@ -85,6 +93,7 @@ impl Apis {
             metrics: ApiMetrics::register(&registry)?,
             producer_ids: ProducerIds::default(),
             background,
+            flusher,
             fetch_bytes_max: config.usize("fetch.max.bytes"),
             config,
             metadata,
@@ -99,10 +108,12 @@ impl Apis {
         self.groups.shutdown();
         self.background.shutdown().await;
         let replicas = Arc::clone(&self.replicas);
-        if tokio::task::spawn_blocking(move || replicas.stop_appends())
-            .await
-            .is_err()
-        {
+        let flusher = Arc::clone(&self.flusher);
+        let stopped = tokio::task::spawn_blocking(move || {
+            replicas.stop_appends();
+            flusher.shutdown();
+        });
+        if stopped.await.is_err() {
             tracing::error!("stopping the append threads failed by a bug");
         }
     }

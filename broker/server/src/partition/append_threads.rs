@@ -3,6 +3,7 @@
 //! A partition is in the run queue or with a thread at most once (its append queue sees to that), so one log has one
 //! appender and the appends of one partition keep their order. A thread drains a partition for a bounded number of
 //! rounds and then puts it at the end of the line, so that a busy partition starves nobody.
+//! The same threads a second time do the syncs that answers wait for, so that a disk's sync keeps nobody from writing.
 //! Holds no decision about what an append means.
 
 use std::collections::VecDeque;
@@ -22,7 +23,11 @@ struct RunQueue {
     stopping: bool,
 }
 
+/// What a thread does with a partition that is in line; false when there was nothing to do.
+pub type Turn = fn(&Arc<Partition>) -> bool;
+
 struct Shared {
+    turn: Turn,
     run_queue: Mutex<RunQueue>,
     wake: Condvar,
 }
@@ -35,9 +40,19 @@ pub struct AppendThreads {
 }
 
 impl AppendThreads {
-    /// Starts `count` threads for the folder `dir`.
+    /// Starts `count` threads for the folder `dir` that append.
     pub fn start(dir: &Path, count: usize) -> std::io::Result<Arc<Self>> {
+        Self::start_with(dir, "append", count, Partition::drain)
+    }
+
+    /// Starts `count` threads that sync and answer.
+    pub fn start_commits(dir: &Path, count: usize) -> std::io::Result<Arc<Self>> {
+        Self::start_with(dir, "commit", count, Partition::commit)
+    }
+
+    fn start_with(dir: &Path, name: &str, count: usize, turn: Turn) -> std::io::Result<Arc<Self>> {
         let shared = Arc::new(Shared {
+            turn,
             run_queue: Mutex::new(RunQueue {
                 waiting: VecDeque::new(),
                 stopping: false,
@@ -48,7 +63,7 @@ impl AppendThreads {
         for number in 0..count.max(1) {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new()
-                .name(format!("append-{number}"))
+                .name(format!("{name}-{number}"))
                 .spawn(move || shared.run())?;
             threads.push(thread);
         }
@@ -103,7 +118,7 @@ impl Shared {
             drop(queue);
             let mut more = true;
             for _ in 0..ROUNDS_PER_TURN {
-                more = partition.drain();
+                more = (self.turn)(&partition);
                 if !more {
                     break;
                 }

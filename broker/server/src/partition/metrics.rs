@@ -1,6 +1,6 @@
 //! What partitions count. A topic's counters are looked up once and then held by its partitions.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 /// The families, one per broker.
 #[derive(Clone)]
@@ -11,6 +11,7 @@ pub struct PartitionMetrics {
     bytes_out: IntCounterVec,
     produce_failed: IntCounterVec,
     fetch_failed: IntCounterVec,
+    flush_seconds: Histogram,
 }
 
 /// One topic's counters.
@@ -22,6 +23,8 @@ pub struct TopicMetrics {
     pub bytes_out: IntCounter,
     pub produce_failed: IntCounter,
     pub fetch_failed: IntCounter,
+    /// One for all topics.
+    pub flush_seconds: Histogram,
 }
 
 impl PartitionMetrics {
@@ -31,7 +34,16 @@ impl PartitionMetrics {
             registry.register(Box::new(family.clone()))?;
             Ok(family)
         };
+        let flush_seconds = Histogram::with_opts(
+            HistogramOpts::new(
+                "strandline_log_flush_seconds",
+                "How long the syncs took that acknowledgements waited for.",
+            )
+            .buckets(prometheus::exponential_buckets(0.0001, 2.0, 16)?),
+        )?;
+        registry.register(Box::new(flush_seconds.clone()))?;
         Ok(Self {
+            flush_seconds,
             bytes_in: family(
                 "strandline_topic_bytes_in_total",
                 "Bytes of record batches appended to the topic's logs.",
@@ -68,6 +80,7 @@ impl PartitionMetrics {
             bytes_out: of(&self.bytes_out),
             produce_failed: of(&self.produce_failed),
             fetch_failed: of(&self.fetch_failed),
+            flush_seconds: self.flush_seconds.clone(),
         }
     }
 

@@ -1,7 +1,8 @@
 //! One replica on this broker: its log, its leadership, and those who wait for either.
 //!
 //! An append travels: `Partition::append` -> queue -> an append thread of the log's folder drains the queue into one
-//! `append_as_leader` -> the leader's high watermark -> waiting fetches and producers.
+//! `append_deferred` -> (a sync, where the topic asks for it, on a commit thread) -> the leader's high watermark ->
+//! waiting fetches and producers.
 //!
 //! What always holds: one log has one appender at a time; the answers of one partition's appends come in their order;
 //! nobody is told of a record before the high watermark covers it (acks=1 asks for no more than the local log).
@@ -9,6 +10,7 @@
 
 mod append_queue;
 mod append_threads;
+mod commit_queue;
 mod commit_waiters;
 mod errors;
 mod fetch_waiters;

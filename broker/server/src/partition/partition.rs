@@ -15,6 +15,7 @@ use strandline_wire::KafkaError;
 use tokio::sync::oneshot;
 
 use super::append_queue::{AppendQueue, PendingAppend};
+use super::commit_queue::{AppendedGroup, CommitQueue};
 use super::commit_waiters::CommitWaiters;
 use super::{
     AppendFailure, AppendOutcome, AppendThreads, Appended, FetchWaiters, RequiredAcks, TopicMetrics,
@@ -55,6 +56,8 @@ pub struct PartitionParts {
     pub topic_id: TopicId,
     pub log: Arc<Log>,
     pub threads: Arc<AppendThreads>,
+    /// Sync what was appended and answer it, where the topic asks for that.
+    pub commits: Arc<AppendThreads>,
     pub upkeep: Upkeep,
     pub metrics: TopicMetrics,
     pub queue_bytes_max: usize,
@@ -65,6 +68,7 @@ pub struct PartitionParts {
 pub struct Partition {
     parts: PartitionParts,
     queue: Mutex<AppendQueue>,
+    commits: Mutex<CommitQueue>,
     state: Mutex<LeaderState>,
     commit_waiters: CommitWaiters,
     pub fetch_waiters: FetchWaiters,
@@ -87,6 +91,7 @@ impl Partition {
         Arc::new(Self {
             parts,
             queue: Mutex::default(),
+            commits: Mutex::default(),
             state: Mutex::new(LeaderState {
                 leadership: Leadership::NotLeader {
                     leader: -1,
@@ -316,12 +321,63 @@ impl Partition {
                 batch: append.batch,
             });
         }
-        let results = log.append_as_leader(&batches, epoch, clock::now_ms());
+        let (results, flush_to) = log.append_deferred(&batches, epoch, clock::now_ms());
         // The frames go back to the pool before anybody is told.
         drop(batches);
+        let group = AppendedGroup {
+            answers: results.into_iter().zip(waiting).collect(),
+            end: log.log_end_offset(),
+            flush_to,
+        };
+        if let Some(group) = self.commits.lock().push(group, || {
+            self.parts.commits.schedule(Arc::clone(self));
+        }) {
+            self.settle(group);
+        }
+        if !self.open.swap(true, Ordering::SeqCst) {
+            self.parts.upkeep.opened(self);
+        }
+        if log.active_segment_base_offset() != active_before {
+            self.parts.upkeep.sealed(self);
+        }
+        true
+    }
+
+    /// One turn of a commit thread: one sync for all that was appended until now, then their answers. False when
+    /// nothing waits.
+    pub(super) fn commit(self: &Arc<Self>) -> bool {
+        let Some(groups) = self.commits.lock().take() else {
+            return false;
+        };
+        let flushed = match groups.iter().filter_map(|group| group.flush_to).max() {
+            Some(end) => {
+                let _timer = self.parts.metrics.flush_seconds.start_timer();
+                self.parts.log.flush_to(end).map(|_| ())
+            }
+            None => Ok(()),
+        };
+        for mut group in groups {
+            if let (Err(error), Some(_)) = (&flushed, group.flush_to) {
+                for (answer, _) in group
+                    .answers
+                    .iter_mut()
+                    .filter(|(answer, _)| answer.is_ok())
+                {
+                    *answer = Err(error.clone().into());
+                }
+            }
+            self.settle(group);
+        }
+        true
+    }
+
+    /// Tells the leader and the producers of what is in the log, as safely as the topic asks.
+    fn settle(&self, group: AppendedGroup) {
+        let log = &self.parts.log;
+        let results = group.answers;
         let mut ends = Vec::with_capacity(results.len());
         let mut outcomes = Vec::with_capacity(results.len());
-        for (result, (acks, reply, bytes, records)) in results.into_iter().zip(waiting) {
+        for (result, (acks, reply, bytes, records)) in results {
             match result {
                 Ok(info) => {
                     if !info.duplicate {
@@ -347,7 +403,7 @@ impl Partition {
                 }
             }
         }
-        let verdict = self.on_appended(ends);
+        let verdict = self.on_appended(ends, group.end);
         let high_watermark = log.high_watermark();
         let leads =
             !matches!(&verdict, Err(failure) if failure.error == KafkaError::NotLeaderOrFollower);
@@ -370,13 +426,6 @@ impl Partition {
         }
         // A follower's fetch may have moved the watermark between the check and the registration.
         self.commit_waiters.complete(log.high_watermark(), verdict);
-        if !self.open.swap(true, Ordering::SeqCst) {
-            self.parts.upkeep.opened(self);
-        }
-        if log.active_segment_base_offset() != active_before {
-            self.parts.upkeep.sealed(self);
-        }
-        true
     }
 
     /// The append threads have stopped: what is still queued is told so.
@@ -386,8 +435,12 @@ impl Partition {
         }
     }
 
-    /// Tells the leader of new batches; returns whether acks=all may be granted to what is committed.
-    fn on_appended(&self, ends: Vec<(Offset, Offset, usize)>) -> Result<(), AppendFailure> {
+    /// Tells the leader of new batches, up to `log_end`; returns whether acks=all may be granted to what is committed.
+    fn on_appended(
+        &self,
+        ends: Vec<(Offset, Offset, usize)>,
+        log_end: Offset,
+    ) -> Result<(), AppendFailure> {
         let mut state = self.state.lock();
         self.note_recent(&mut state, &ends);
         state
@@ -396,7 +449,7 @@ impl Partition {
         let Leadership::Leader(leader) = &mut state.leadership else {
             return Err(AppendFailure::of(KafkaError::NotLeaderOrFollower));
         };
-        let moved = leader.on_local_append(clock::now_ms(), self.parts.log.log_end_offset());
+        let moved = leader.on_local_append(clock::now_ms(), log_end);
         let verdict = match leader.ack_state(leader.high_watermark()) {
             AckState::NotEnoughReplicasAfterAppend => {
                 Err(AppendFailure::of(KafkaError::NotEnoughReplicasAfterAppend))
