@@ -1,6 +1,6 @@
 //! Loading all logs at the start, several at a time per directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -102,7 +102,18 @@ impl LogManager {
                 });
             }
         });
-        Ok(outcomes.into_inner())
+        let outcomes = outcomes.into_inner();
+        // What the checkpoints say of a log that is not there must not be believed of a new one with its name.
+        let mut gone = checkpoints.named();
+        for outcome in &outcomes {
+            match outcome {
+                Outcome::Loaded(log, _) => gone.remove(log.topic_partition()),
+                Outcome::Failed(tp, _) => gone.remove(tp),
+                Outcome::Stray(_) => false,
+            };
+        }
+        gone.iter().for_each(|tp| dir.note_deleted(tp));
+        Ok(outcomes)
     }
 
     fn load_log(
@@ -155,6 +166,16 @@ impl LogManager {
 }
 
 impl Checkpoints {
+    /// All logs that they have a line for.
+    fn named(&self) -> BTreeSet<TopicPartition> {
+        self.recovery_points
+            .keys()
+            .chain(self.log_starts.keys())
+            .chain(self.high_watermarks.keys())
+            .cloned()
+            .collect()
+    }
+
     fn read(dir: &LogDir) -> Result<Self, LogManagerError> {
         Ok(Self {
             clean_shutdown: dir.clean_shutdown_file().exists(),

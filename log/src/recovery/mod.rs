@@ -90,12 +90,12 @@ pub(crate) fn load(
         log_end = log_start;
     }
     let segments: Vec<_> = segments.into_iter().map(Arc::new).collect();
-    if open.clean_shutdown {
-        if let Some((active, sealed)) = segments.split_last() {
-            sealed.iter().for_each(|segment| segment.mark_synced());
-            // Its indexes go on growing.
-            active.set_synced_bytes(active.size());
-        }
+    if open.clean_shutdown
+        && let Some((active, sealed)) = segments.split_last()
+    {
+        sealed.iter().for_each(|segment| segment.mark_synced());
+        // Its indexes go on growing.
+        active.set_synced_bytes(active.size());
     }
 
     let producers = recovery.load_producers(&segments, &mut snapshots, scanned_from, log_end)?;

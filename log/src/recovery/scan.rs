@@ -64,10 +64,11 @@ impl Recovery<'_> {
         while i < segments.len() {
             let mut torn = self.scan_segment(&segments[i])?;
             if let Some(next) = segments.get(i + 1)
+                && !self.config.cleanup_policy.compact
                 && next.base_offset() > recovery_point
                 && next.base_offset() != segments[i].next_offset()
             {
-                // Below the recovery point a cleaned segment may end early. Above it, a file's name or bytes are lost.
+                // A cleaned segment may end early. Of other logs, a file's name or bytes are lost.
                 tracing::warn!(
                     segment = %next.path().display(),
                     expected = segments[i].next_offset(),

@@ -17,6 +17,8 @@
 //!
 //! `TEST_STRANDLINE_LONG=1` goes on for an hour from a seed that the clock chooses; `TEST_STRANDLINE_CASES` sets how many.
 
+#![allow(clippy::disallowed_methods)] // It runs for a while, so it looks at the clock.
+
 mod case;
 mod disk;
 mod model;
