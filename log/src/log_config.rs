@@ -59,6 +59,8 @@ pub struct LogConfig {
     pub max_compaction_lag_ms: TimestampMs,
     pub min_cleanable_dirty_ratio: f64,
     pub max_message_bytes: usize,
+    /// Every record of a produced batch is opened.
+    pub records_validate_deep: bool,
     pub message_timestamp_type: TimestampType,
     pub message_timestamp_before_max_ms: TimestampMs,
     pub message_timestamp_after_max_ms: TimestampMs,
@@ -113,6 +115,7 @@ impl LogConfig {
             max_compaction_lag_ms: values.number("max.compaction.lag.ms")?,
             min_cleanable_dirty_ratio: values.number("min.cleanable.dirty.ratio")?,
             max_message_bytes: values.number("max.message.bytes")?,
+            records_validate_deep: values.boolean("records.validate.deep")?,
             message_timestamp_type: if values
                 .required("message.timestamp.type")?
                 .eq_ignore_ascii_case("LogAppendTime")
@@ -172,6 +175,7 @@ impl LogConfig {
             timestamp_before_max_ms: self.message_timestamp_before_max_ms,
             timestamp_after_max_ms: self.message_timestamp_after_max_ms,
             compacted: self.cleanup_policy.compact,
+            deep: self.records_validate_deep,
             compression: self.compression_type,
             ..ProduceRules::default()
         }

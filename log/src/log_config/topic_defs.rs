@@ -202,6 +202,13 @@ pub(super) static TOPIC: &[ConfigDef] = &[
         "Delete what is in the object store when remote.storage.enable is switched off.",
     ),
     topic(
+        "records.validate.deep",
+        None,
+        Boolean,
+        Some("false"),
+        "Open every record of a produced batch, as Kafka does, instead of checking its header and CRC. Always done on compacted topics, and where the header does not settle the timestamps. Not a config of Kafka.",
+    ),
+    topic(
         "remote.storage.enable",
         None,
         Boolean,

@@ -3,8 +3,9 @@
 //! 1. One batch, magic 2, within max.message.bytes, CRC-32C right, nothing after it.
 //! 2. Header: base offset 0, count and last offset delta agree, no control batch, sequence and epoch where
 //!    there is a producer id, timestamps within the topic's limits.
-//! 3. Deep, where asked, on compacted topics and before recompressing: every record is opened; offsets are
-//!    0..n-1, keys present where the topic compacts, each timestamp within limits.
+//! 3. Deep, where asked, on compacted topics and before recompressing; also where the header does not settle the
+//!    timestamps: a header that is out of limits, or a limit into the past. Every record is opened; offsets are 0..n-1,
+//!    keys present where the topic compacts, each timestamp within limits. Kafka always does this.
 //! 4. Rewrite only if LogAppendTime or the topic's codec force it. Else the bytes are slices of the input.
 //!
 //! The leader's offset and epoch come later, into [`Batch::patched_header`]. Producer sequences are compared by
@@ -129,14 +130,15 @@ pub fn validate_produce(
 ) -> Result<Vec<ValidBatch>, ProduceError> {
     let batch = sole_batch(records, rules)?;
     let source = check_header(&batch, rules)?;
-    check_header_timestamps(&batch.header, rules, now_ms)?;
+    check_timestamp_type(&batch.header)?;
+    let deep = rules.deep || rules.compacted || needs_timestamps(&batch.header, rules, now_ms);
     let target = match rules.compression {
         TopicCompression::Producer => source,
         TopicCompression::Fixed(codec, _) => codec,
     };
     let mut header = batch.header;
     let mut payload = None;
-    if rules.deep || rules.compacted || target != source {
+    if deep || target != source {
         let body = source
             .decompress(&batch.payload(), rules.decode_limit)
             .map_err(|e| refuse_compression(&e))?;
@@ -218,6 +220,13 @@ fn sole_batch(records: Bytes, rules: &ProduceRules) -> Result<Batch, ProduceErro
             "Produce requests must hold exactly one record batch per partition",
         ));
     }
+    // In Kafka's order: what is wrong with several of these gets the first one's code.
+    if batch.header.base_offset != 0 {
+        return Err(invalid(format!(
+            "the base offset of a produced batch must be 0, it is {}",
+            batch.header.base_offset
+        )));
+    }
     check_size(batch.size(), rules)?;
     batch
         .verify_crc()
@@ -234,12 +243,6 @@ fn check_header(batch: &Batch, rules: &ProduceRules) -> Result<Compression, Prod
         return Err(ProduceError::UnsupportedCompressionType(
             "zstd needs Produce version 7 or later".to_owned(),
         ));
-    }
-    if header.base_offset != 0 {
-        return Err(invalid(format!(
-            "the base offset of a produced batch must be 0, it is {}",
-            header.base_offset
-        )));
     }
     if header.records_count <= 0 {
         return Err(invalid(format!(
@@ -299,9 +302,13 @@ fn check_producer(header: &BatchHeader, rules: &ProduceRules) -> Result<(), Prod
     Ok(())
 }
 
+/// Kafka's words for a batch with such records.
+const TIMESTAMP_FAULTS: &str = "One or more records have been rejected due to invalid timestamp";
+
 /// Why a timestamp is outside the topic's limits, if it is.
 fn timestamp_fault(
     timestamp: TimestampMs,
+    offset: i64,
     rules: &ProduceRules,
     now_ms: TimestampMs,
 ) -> Option<String> {
@@ -311,28 +318,36 @@ fn timestamp_fault(
     let oldest = now_ms.saturating_sub(rules.timestamp_before_max_ms);
     let newest = now_ms.saturating_add(rules.timestamp_after_max_ms);
     (timestamp < oldest || timestamp > newest).then(|| {
-        format!("timestamp {timestamp} is out of range, it must be within [{oldest}, {newest}]")
+        format!(
+            "Timestamp {timestamp} of message with offset {offset} is out of range. The timestamp should be within \
+             [{oldest}, {newest}]"
+        )
     })
 }
 
-fn check_header_timestamps(
-    header: &BatchHeader,
-    rules: &ProduceRules,
-    now_ms: TimestampMs,
-) -> Result<(), ProduceError> {
-    let fault = if header.timestamp_type() == TimestampType::LogAppendTime {
-        Some("producers must not set the timestamp type LogAppendTime".to_owned())
-    } else {
-        timestamp_fault(header.max_timestamp, rules, now_ms)
-            .or_else(|| timestamp_fault(header.base_timestamp, rules, now_ms))
-    };
-    match fault {
-        None => Ok(()),
-        Some(message) => Err(ProduceError::InvalidTimestamp {
-            message,
-            records: Vec::new(),
-        }),
+fn check_timestamp_type(header: &BatchHeader) -> Result<(), ProduceError> {
+    if header.timestamp_type() != TimestampType::LogAppendTime {
+        return Ok(());
     }
+    Err(ProduceError::InvalidTimestamp {
+        message: TIMESTAMP_FAULTS.to_owned(),
+        records: vec![RecordError {
+            batch_index: 0,
+            message:
+                "Invalid timestamp type. Producer should not set timestamp type to LogAppendTime."
+                    .to_owned(),
+        }],
+    })
+}
+
+/// Whether the records' timestamps have to be looked at: the header promises no more than the largest one, and its
+/// first one need not be any record's.
+fn needs_timestamps(header: &BatchHeader, rules: &ProduceRules, now_ms: TimestampMs) -> bool {
+    if rules.timestamp_type == TimestampType::LogAppendTime {
+        return false;
+    }
+    rules.timestamp_before_max_ms < now_ms
+        || timestamp_fault(header.max_timestamp, 0, rules, now_ms).is_some()
 }
 
 /// Opens all records; gives the largest timestamp.
@@ -345,43 +360,54 @@ fn check_records(
     let corrupt = |e: BatchError| invalid(e.to_string());
     let mut max_timestamp = NO_TIMESTAMP;
     let mut faults = Vec::new();
-    let mut only_timestamps = true;
+    let mut faults_total = 0_usize;
+    let mut of_timestamps = false;
     for (index, record) in (0i32..).zip(RecordIter::new(header, body).map_err(corrupt)?) {
         let record = record.map_err(corrupt)?;
         let fault = if record.offset != i64::from(index) {
-            only_timestamps = false;
             Some(format!(
-                "record {index} has offset delta {} instead of {index}",
+                "Inner record {index} does not have incremental offsets, expected offset is {index}, it is {}",
                 record.offset
             ))
         } else if rules.compacted && record.key.is_none() {
-            only_timestamps = false;
-            Some("compacted topics do not take records without a key".to_owned())
+            Some("Compacted topic cannot accept message without key".to_owned())
         } else {
-            timestamp_fault(record.timestamp, rules, now_ms)
+            let fault = timestamp_fault(record.timestamp, record.offset, rules, now_ms);
+            of_timestamps |= fault.is_some();
+            fault
         };
         max_timestamp = max_timestamp.max(record.timestamp);
-        if let Some(message) = fault
-            && faults.len() < RECORD_ERRORS_MAX
-        {
-            faults.push(RecordError {
-                batch_index: index,
-                message,
-            });
+        if let Some(message) = fault {
+            faults_total += 1;
+            if faults.len() < RECORD_ERRORS_MAX {
+                faults.push(RecordError {
+                    batch_index: index,
+                    message,
+                });
+            }
         }
     }
     if faults.is_empty() {
         return Ok(max_timestamp);
     }
-    let message = "one or more records were rejected".to_owned();
-    Err(if only_timestamps {
+    // One timestamp decides, whatever else is wrong, as in Kafka.
+    Err(if of_timestamps {
         ProduceError::InvalidTimestamp {
-            message,
+            message: TIMESTAMP_FAULTS.to_owned(),
             records: faults,
         }
     } else {
+        let first: Vec<String> = faults
+            .iter()
+            .take(3)
+            .map(|fault| format!("record {}: {}", fault.batch_index, fault.message))
+            .collect();
         ProduceError::InvalidRecord {
-            message,
+            message: format!(
+                "One or more records have been rejected due to {faults_total} record errors in total, and only showing \
+                 the first three errors at most: {}",
+                first.join("; ")
+            ),
             records: faults,
         }
     })

@@ -153,9 +153,18 @@ fn every_fault_of_a_header_has_kafkas_code() {
             "INVALID_TIMESTAMP",
         ),
         (
-            "in the future",
+            "in the future, by the header alone: the records are right, and it is put right",
             edit(|h| h.max_timestamp = NOW + 3_600_001),
-            "INVALID_TIMESTAMP",
+            "NONE",
+        ),
+        (
+            "base offset and CRC: the first check wins",
+            {
+                let mut both = edit(|h| h.base_offset = 5).to_vec();
+                both[70] ^= 1;
+                Bytes::from(both)
+            },
+            "INVALID_RECORD",
         ),
         (
             "an hour ahead",
@@ -182,8 +191,8 @@ fn every_fault_of_a_header_has_kafkas_code() {
     ];
     for (what, bytes, expected) in table {
         assert_eq!(
-            code(validate_produce(bytes, &rules, NOW)),
-            (expected, 0),
+            code(validate_produce(bytes, &rules, NOW)).0,
+            expected,
             "{what}"
         );
     }
@@ -265,28 +274,11 @@ fn compacted_topics_demand_keys_and_name_the_records() {
 
 #[test]
 fn deep_checks_open_every_record() {
-    let shallow = ProduceRules {
-        timestamp_before_max_ms: 1000,
-        ..ProduceRules::default()
-    };
+    let shallow = ProduceRules::default();
     let deep = ProduceRules {
         deep: true,
         ..shallow
     };
-    // The middle record is too old; the header cannot show it.
-    let bytes = build(
-        BatchOptions::default(),
-        &[
-            record(NOW, None),
-            record(NOW - 1001, None),
-            record(NOW, None),
-        ],
-    );
-    assert!(validate_produce(bytes.clone(), &shallow, NOW).is_ok());
-    assert_eq!(
-        code(validate_produce(bytes, &deep, NOW)),
-        ("INVALID_TIMESTAMP", 1)
-    );
     // Offsets 0, 2: the header agrees with the count, the records do not.
     let mut gap = BatchBuilder::new(BatchOptions::default());
     gap.append(record(NOW, None)).expect("fits");
@@ -302,6 +294,81 @@ fn deep_checks_open_every_record() {
     let valid = validate_produce(bytes, &deep, NOW).expect("valid");
     assert_eq!(valid[0].batch.header.max_timestamp, NOW + 1);
     valid[0].batch.verify_crc().expect("right again");
+}
+
+#[test]
+fn records_outside_of_the_limits_of_time_are_named() {
+    let rules = ProduceRules {
+        timestamp_before_max_ms: 1_000,
+        timestamp_after_max_ms: 500,
+        ..ProduceRules::default()
+    };
+    let stamped = ProduceRules {
+        timestamp_type: TimestampType::LogAppendTime,
+        ..rules
+    };
+    let table: &[(&[TimestampMs], &[i32])] = &[
+        (&[NOW, NOW - 1_000, NOW + 500], &[]),
+        // Only the records show it, the header names the first and the largest.
+        (&[NOW, NOW - 1_001, NOW], &[1]),
+        (&[NOW - 1_001, NOW, NOW + 501], &[0, 2]),
+        (&[-1, NOW, -1], &[]),
+        (&[-1, NOW + 501], &[1]),
+    ];
+    for compression in Compression::ALL {
+        for (timestamps, faulty) in table {
+            let options = BatchOptions {
+                compression,
+                ..BatchOptions::default()
+            };
+            let records: Vec<_> = timestamps.iter().map(|t| record(*t, Some("k"))).collect();
+            let bytes = build(options, &records);
+            assert!(validate_produce(bytes.clone(), &stamped, NOW).is_ok());
+            match validate_produce(bytes, &rules, NOW) {
+                Ok(_) => assert!(faulty.is_empty(), "{timestamps:?}"),
+                Err(ProduceError::InvalidTimestamp { message, records }) => {
+                    let indexes: Vec<_> = records.iter().map(|r| r.batch_index).collect();
+                    assert_eq!(indexes, *faulty, "{timestamps:?}");
+                    assert_eq!(
+                        message,
+                        "One or more records have been rejected due to invalid timestamp"
+                    );
+                    assert!(
+                        records[0].message.ends_with(&format!(
+                            "is out of range. The timestamp should be within [{}, {}]",
+                            NOW - 1_000,
+                            NOW + 500
+                        )),
+                        "{}",
+                        records[0].message
+                    );
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn one_wrong_timestamp_decides_whatever_else_is_wrong() {
+    let rules = ProduceRules {
+        compacted: true,
+        ..ProduceRules::default()
+    };
+    let with = |second| {
+        build(
+            BatchOptions::default(),
+            &[record(NOW, None), record(second, Some("k"))],
+        )
+    };
+    assert_eq!(
+        code(validate_produce(with(NOW), &rules, NOW)),
+        ("INVALID_RECORD", 1)
+    );
+    assert_eq!(
+        code(validate_produce(with(NOW + 3_600_001), &rules, NOW)),
+        ("INVALID_TIMESTAMP", 2)
+    );
 }
 
 #[test]
