@@ -20,13 +20,14 @@ use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse, TopicN
 use strandline_core::metadata::MetadataImage;
 use strandline_log::record::{BatchHeader, ProduceError, validate_produce};
 use strandline_wire::{Api, KafkaError};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::text::text;
 use super::{Apis, Handled, RequestContext, ResponseBody, brokers};
 use crate::clock;
-use crate::partition::{AppendFailure, AppendOutcome, Appended, Partition, RequiredAcks};
+use crate::partition::{
+    AppendFailure, AppendReplies, AppendReply, Appended, Partition, RequiredAcks, Schedule, Stalled,
+};
 
 /// The client that Kafka lets write to internal topics.
 const ADMIN_CLIENT_ID: &str = "__admin_client";
@@ -64,14 +65,10 @@ impl From<AppendFailure> for Failure {
     }
 }
 
-enum Progress {
-    Waiting(oneshot::Receiver<AppendOutcome>),
-    Failed(Failure),
-}
-
 struct PartitionAppend {
     index: i32,
-    progress: Progress,
+    /// Lined up; or why not.
+    lined_up: Result<(), Failure>,
 }
 
 struct TopicAppend {
@@ -86,6 +83,10 @@ pub fn handle(apis: &Arc<Apis>, context: RequestContext, request: ProduceRequest
     let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
     let refused = refuse_whole(&request);
     let mut stalled = Vec::new();
+    let count = request.topic_data.iter().map(|t| t.partition_data.len());
+    let replies = AppendReplies::new(count.sum());
+    let mut schedule = Schedule::default();
+    let mut place = 0;
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for data in request.topic_data {
         let name = if context.api_version >= 13 {
@@ -107,17 +108,21 @@ pub fn handle(apis: &Arc<Apis>, context: RequestContext, request: ProduceRequest
         let mut partitions = Vec::with_capacity(data.partition_data.len());
         for partition in data.partition_data {
             let index = partition.index;
-            let progress = match (&refused, &name) {
+            let lined_up = match (&refused, &name) {
                 (Some(error), _) => Err(Failure::because(*error, refusal_text(*error))),
                 (None, None) => Err(Failure::of(unknown)),
                 (None, Some(name)) => {
-                    append(apis, &context, &image, name, partition, acks, &mut stalled)
+                    let append = Append {
+                        acks,
+                        reply: replies.reply(place),
+                        schedule: &mut schedule,
+                    };
+                    line_up(apis, &context, &image, name, partition, append)
                 }
             };
-            partitions.push(PartitionAppend {
-                index,
-                progress: progress.map_or_else(Progress::Failed, Progress::Waiting),
-            });
+            place += 1;
+            let lined_up = lined_up.map(|stall| stalled.extend(stall));
+            partitions.push(PartitionAppend { index, lined_up });
         }
         topics.push(TopicAppend {
             name: data.name,
@@ -125,10 +130,11 @@ pub fn handle(apis: &Arc<Apis>, context: RequestContext, request: ProduceRequest
             partitions,
         });
     }
+    drop(schedule);
     let apis = Arc::clone(apis);
     let answer = Box::pin(async move {
-        let deadline = context.received + timeout;
-        let (topics, failed) = settle(&apis, &context, &image, topics, acks, deadline).await;
+        wait(&replies, acks, context.received + timeout).await;
+        let (topics, failed) = settle(&apis, &context, &image, topics, acks, &replies);
         if acks == 0 {
             return match failed {
                 None => ResponseBody::None,
@@ -174,15 +180,21 @@ fn refusal_text(error: KafkaError) -> &'static str {
     }
 }
 
-fn append(
+/// What goes with one partition's batch.
+struct Append<'a> {
+    acks: i16,
+    reply: AppendReply,
+    schedule: &'a mut Schedule,
+}
+
+fn line_up(
     apis: &Apis,
     context: &RequestContext,
     image: &MetadataImage,
     topic: &str,
     data: PartitionProduceData,
-    acks: i16,
-    stalled: &mut Vec<oneshot::Receiver<()>>,
-) -> Result<oneshot::Receiver<AppendOutcome>, Failure> {
+    append: Append<'_>,
+) -> Result<Option<Stalled>, Failure> {
     if brokers::is_internal(topic) && context.client_id != ADMIN_CLIENT_ID {
         return Err(Failure::because(
             KafkaError::InvalidTopicException,
@@ -193,26 +205,19 @@ fn append(
         .replicas
         .resolve(image, topic, data.index)
         .map_err(Failure::of)?;
-    let lined_up = line_up(context, &partition, data, acks);
+    let lined_up = check_and_line_up(context, &partition, data, append);
     if lined_up.is_err() {
         partition.metrics().produce_failed.inc();
     }
-    let (outcome, stall) = lined_up?;
-    stalled.extend(stall);
-    Ok(outcome)
+    lined_up
 }
 
-type LinedUp = (
-    oneshot::Receiver<AppendOutcome>,
-    Option<oneshot::Receiver<()>>,
-);
-
-fn line_up(
+fn check_and_line_up(
     context: &RequestContext,
     partition: &Arc<Partition>,
     data: PartitionProduceData,
-    acks: i16,
-) -> Result<LinedUp, Failure> {
+    append: Append<'_>,
+) -> Result<Option<Stalled>, Failure> {
     partition.check_leader(-1).map_err(Failure::of)?;
     let records = data.records.unwrap_or_default();
     // Said before the batch is checked as such: clients take this error as fatal, and give up for good.
@@ -228,13 +233,12 @@ fn line_up(
         .map_err(produce_failure)?
         .pop()
         .ok_or_else(|| Failure::of(KafkaError::InvalidRecord))?;
-    let required = if acks == -1 {
+    let required = if append.acks == -1 {
         RequiredAcks::All
     } else {
         RequiredAcks::Leader
     };
-    let ticket = partition.append(batch, required)?;
-    Ok((ticket.outcome, ticket.stalled))
+    Ok(partition.append(batch, required, append.reply, append.schedule)?)
 }
 
 fn produce_failure(error: ProduceError) -> Failure {
@@ -262,24 +266,25 @@ fn produce_failure(error: ProduceError) -> Failure {
     }
 }
 
-/// Waits for all partitions and builds their answers; also returns the first error.
-async fn settle(
+/// Builds the partitions' answers; also returns the first error.
+fn settle(
     apis: &Apis,
     context: &RequestContext,
     image: &MetadataImage,
     topics: Vec<TopicAppend>,
     acks: i16,
-    deadline: std::time::Instant,
+    replies: &AppendReplies,
 ) -> (Vec<TopicProduceResponse>, Option<KafkaError>) {
     let mut first_error = None;
+    let mut place = 0;
     let mut answers = Vec::with_capacity(topics.len());
     for topic in topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            let result = match partition.progress {
-                Progress::Failed(failure) => Err(failure),
-                Progress::Waiting(outcome) => wait(outcome, acks, deadline).await,
-            };
+            let result = partition
+                .lined_up
+                .and_then(|()| outcome(replies, place, acks));
+            place += 1;
             partitions.push(match result {
                 Ok(appended) => succeeded(partition.index, &appended),
                 Err(failure) => {
@@ -307,24 +312,24 @@ async fn settle(
     (answers, first_error)
 }
 
-async fn wait(
-    outcome: oneshot::Receiver<AppendOutcome>,
-    acks: i16,
-    deadline: std::time::Instant,
-) -> Result<Appended, Failure> {
-    // Only replication is bounded by the producer's timeout; the local append answers when it is done.
-    let outcome = if acks == -1 {
-        match tokio::time::timeout_at(deadline.into(), outcome).await {
-            Ok(outcome) => outcome,
-            Err(_) => return Err(Failure::of(KafkaError::RequestTimedOut)),
-        }
+/// Only replication is bounded by the producer's timeout; the local append answers when it is done.
+async fn wait(replies: &AppendReplies, acks: i16, deadline: std::time::Instant) {
+    if acks == -1 {
+        // What is not there by then is answered so.
+        let _ = tokio::time::timeout_at(deadline.into(), replies.complete()).await;
     } else {
-        outcome.await
-    };
-    match outcome {
-        Ok(outcome) => outcome.map_err(Failure::from),
+        replies.complete().await;
+    }
+}
+
+fn outcome(replies: &AppendReplies, place: usize, acks: i16) -> Result<Appended, Failure> {
+    match replies.outcome(place) {
+        Some(outcome) => outcome.clone().map_err(Failure::from),
+        None if acks == -1 && !replies.is_complete() => {
+            Err(Failure::of(KafkaError::RequestTimedOut))
+        }
         // The append threads are gone: the broker shuts down.
-        Err(_) => Err(Failure::of(KafkaError::NotLeaderOrFollower)),
+        None => Err(Failure::of(KafkaError::NotLeaderOrFollower)),
     }
 }
 

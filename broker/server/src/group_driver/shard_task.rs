@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{load, new_shard};
 use crate::clock;
-use crate::partition::{AppendFailure, AppendOutcome, Partition, RequiredAcks};
+use crate::partition::{
+    AppendFailure, AppendOutcome, AppendReplies, Partition, RequiredAcks, Schedule,
+};
 
 pub enum Message {
     Request {
@@ -36,7 +38,13 @@ pub struct ShardTask {
     next_token: u64,
     replies: HashMap<u64, oneshot::Sender<GroupResponse>>,
     /// In the order of the log, which is that of their commits.
-    appends: VecDeque<(u64, oneshot::Receiver<AppendOutcome>)>,
+    appends: VecDeque<(u64, Append)>,
+}
+
+/// An append under way, or what became of it at once.
+enum Append {
+    Waiting(Arc<AppendReplies>),
+    Failed(AppendFailure),
 }
 
 impl ShardTask {
@@ -192,18 +200,20 @@ impl ShardTask {
         }
     }
 
-    fn append(&self, records: Vec<CoordinatorRecord>) -> oneshot::Receiver<AppendOutcome> {
+    fn append(&self, records: Vec<CoordinatorRecord>) -> Append {
+        let replies = AppendReplies::new(1);
         let appended = build(records, clock::now_ms()).and_then(|batch| {
-            self.partition
-                .append(batch, RequiredAcks::All)
-                .map(|ticket| ticket.outcome)
+            self.partition.append(
+                batch,
+                RequiredAcks::All,
+                replies.reply(0),
+                &mut Schedule::default(),
+            )
         });
-        appended.unwrap_or_else(|failure| {
-            let (sender, receiver) = oneshot::channel();
-            // The receiver is right here.
-            let _ = sender.send(Err(failure));
-            receiver
-        })
+        match appended {
+            Ok(_) => Append::Waiting(replies),
+            Err(failure) => Append::Failed(failure),
+        }
     }
 }
 
@@ -229,17 +239,22 @@ fn build(records: Vec<CoordinatorRecord>, now_ms: i64) -> Result<ValidBatch, App
 }
 
 /// Waits for the oldest append. Cancelled safely: it is only taken out once it is answered.
-async fn first_append(
-    appends: &mut VecDeque<(u64, oneshot::Receiver<AppendOutcome>)>,
-) -> (u64, AppendOutcome) {
-    let Some((append_id, outcome)) = appends.front_mut() else {
+async fn first_append(appends: &mut VecDeque<(u64, Append)>) -> (u64, AppendOutcome) {
+    let Some((append_id, append)) = appends.front_mut() else {
         return std::future::pending().await;
     };
     let append_id = *append_id;
-    // The append threads end only when the broker does.
-    let outcome = outcome
-        .await
-        .unwrap_or_else(|_| Err(AppendFailure::of(KafkaError::NotLeaderOrFollower)));
+    let outcome = match append {
+        Append::Failed(failure) => Err(failure.clone()),
+        Append::Waiting(replies) => {
+            replies.complete().await;
+            // The append threads end only when the broker does.
+            replies
+                .outcome(0)
+                .cloned()
+                .unwrap_or_else(|| Err(AppendFailure::of(KafkaError::NotLeaderOrFollower)))
+        }
+    };
     appends.pop_front();
     (append_id, outcome)
 }

@@ -7,13 +7,13 @@
 use strandline_log::record::ValidBatch;
 use tokio::sync::oneshot;
 
-use super::{AppendOutcome, RequiredAcks};
+use super::{AppendReply, RequiredAcks};
 
 /// One batch on its way to the log.
 pub struct PendingAppend {
     pub batch: ValidBatch,
     pub acks: RequiredAcks,
-    pub reply: oneshot::Sender<AppendOutcome>,
+    pub reply: AppendReply,
 }
 
 impl PendingAppend {
@@ -74,42 +74,41 @@ impl AppendQueue {
 mod tests {
     use strandline_log::record::{Batch, BatchBuilder, BatchOptions};
 
+    use super::super::AppendReplies;
     use super::*;
 
-    fn append() -> (PendingAppend, oneshot::Receiver<AppendOutcome>) {
+    fn append() -> PendingAppend {
         let bytes = BatchBuilder::new(BatchOptions::default()).build();
         let batch = Batch::parse(bytes).expect("a batch");
-        let (reply, outcome) = oneshot::channel();
-        let append = PendingAppend {
+        PendingAppend {
             batch: ValidBatch { batch },
             acks: RequiredAcks::Leader,
-            reply,
-        };
-        (append, outcome)
+            reply: AppendReplies::new(1).reply(0),
+        }
     }
 
     #[test]
     fn one_drainer_is_asked_for_until_it_finds_nothing() {
         let mut queue = AppendQueue::default();
-        assert!(queue.push(append().0, 1 << 20).schedule);
-        assert!(!queue.push(append().0, 1 << 20).schedule);
+        assert!(queue.push(append(), 1 << 20).schedule);
+        assert!(!queue.push(append(), 1 << 20).schedule);
         assert_eq!(queue.take().map(|taken| taken.len()), Some(2));
         assert!(
-            !queue.push(append().0, 1 << 20).schedule,
+            !queue.push(append(), 1 << 20).schedule,
             "the drainer is still at it"
         );
         assert_eq!(queue.take().map(|taken| taken.len()), Some(1));
         assert!(queue.take().is_none());
-        assert!(queue.push(append().0, 1 << 20).schedule);
+        assert!(queue.push(append(), 1 << 20).schedule);
     }
 
     #[test]
     fn above_the_bound_the_connection_waits_for_the_drainer() {
         let mut queue = AppendQueue::default();
-        let (first, _outcome) = append();
+        let first = append();
         let size = first.size();
         assert!(queue.push(first, size).stalled.is_none());
-        let mut stalled = queue.push(append().0, size).stalled.expect("full");
+        let mut stalled = queue.push(append(), size).stalled.expect("full");
         assert!(stalled.try_recv().is_err());
         queue.take();
         assert!(stalled.try_recv().is_ok());

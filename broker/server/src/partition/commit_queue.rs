@@ -4,12 +4,11 @@
 //! are settled in the order in which they were appended; one that needs no sync does not overtake one that does.
 
 use strandline_log::{AppendError, AppendInfo, Offset};
-use tokio::sync::oneshot;
 
-use super::{AppendOutcome, RequiredAcks};
+use super::{AppendReply, RequiredAcks};
 
 /// Who waits for an answer, the batch's bytes and its records.
-pub type Waiting = (RequiredAcks, oneshot::Sender<AppendOutcome>, usize, i32);
+pub type Waiting = (RequiredAcks, AppendReply, usize, i32);
 
 /// What one call of the log has appended.
 pub struct AppendedGroup {

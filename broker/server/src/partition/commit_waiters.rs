@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 use strandline_core::purgatory::OffsetWaiters;
 use strandline_log::Offset;
-use tokio::sync::oneshot;
 
-use super::{AppendFailure, AppendOutcome, Appended};
+use super::{AppendFailure, AppendReply, Appended};
 
 struct Waiting {
     appended: Appended,
-    reply: oneshot::Sender<AppendOutcome>,
+    reply: AppendReply,
 }
 
 #[derive(Default)]
@@ -27,12 +26,7 @@ pub struct CommitWaiters(Mutex<Waiters>);
 impl CommitWaiters {
     /// Answers once the high watermark is at or past `required`. The caller completes again afterwards with the
     /// watermark as it is then, so that an advance between its check and this call is not missed.
-    pub fn register(
-        &self,
-        required: Offset,
-        appended: Appended,
-        reply: oneshot::Sender<AppendOutcome>,
-    ) {
+    pub fn register(&self, required: Offset, appended: Appended, reply: AppendReply) {
         let mut waiters = self.0.lock();
         let token = waiters.next_token;
         waiters.next_token += 1;
@@ -51,8 +45,7 @@ impl CommitWaiters {
                 .collect()
         };
         for waiting in done {
-            // The producer may have timed out or gone.
-            let _ = waiting
+            waiting
                 .reply
                 .send(verdict.clone().map(|()| waiting.appended));
         }
@@ -66,7 +59,7 @@ impl CommitWaiters {
             std::mem::take(&mut waiters.by_token)
         };
         for waiting in all.into_values() {
-            let _ = waiting.reply.send(Err(failure.clone()));
+            waiting.reply.send(Err(failure.clone()));
         }
     }
 
@@ -80,6 +73,7 @@ impl CommitWaiters {
 mod tests {
     use strandline_wire::KafkaError;
 
+    use super::super::AppendReplies;
     use super::*;
 
     fn appended(base_offset: Offset) -> Appended {
@@ -94,25 +88,23 @@ mod tests {
     #[test]
     fn an_advance_answers_exactly_what_it_covers() {
         let waiters = CommitWaiters::default();
-        let mut receivers = Vec::new();
+        let replies = AppendReplies::new(3);
         for base in 0..3 {
-            let (sender, receiver) = oneshot::channel();
-            waiters.register(base + 1, appended(base), sender);
-            receivers.push(receiver);
+            waiters.register(base + 1, appended(base), replies.reply(base as usize));
         }
         waiters.complete(0, Ok(()));
         assert_eq!(waiters.len(), 3);
         waiters.complete(2, Ok(()));
         assert_eq!(waiters.len(), 1);
-        for (base, receiver) in receivers.iter_mut().take(2).enumerate() {
-            let outcome = receiver.try_recv().expect("answered").expect("committed");
-            assert_eq!(outcome.base_offset, base as i64);
+        for base in 0..2 {
+            let outcome = replies.outcome(base).expect("answered");
+            let appended = outcome.as_ref().expect("committed");
+            assert_eq!(appended.base_offset, base as i64);
         }
+        assert!(replies.outcome(2).is_none());
         waiters.fail_all(&AppendFailure::of(KafkaError::NotLeaderOrFollower));
-        let failure = receivers[2]
-            .try_recv()
-            .expect("answered")
-            .expect_err("lost");
+        let outcome = replies.outcome(2).expect("answered");
+        let failure = outcome.as_ref().expect_err("lost");
         assert_eq!(failure.error, KafkaError::NotLeaderOrFollower);
     }
 }

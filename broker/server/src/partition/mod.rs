@@ -9,6 +9,7 @@
 //! What is not here: the decisions (they are `strandline_core::partition`'s) and everything about requests.
 
 mod append_queue;
+mod append_replies;
 mod append_threads;
 mod commit_queue;
 mod commit_waiters;
@@ -19,11 +20,12 @@ mod metrics;
 mod partition;
 
 pub use append_queue::PendingAppend;
-pub use append_threads::AppendThreads;
+pub use append_replies::{AppendReplies, AppendReply};
+pub use append_threads::{AppendThreads, Schedule};
 pub use errors::{log_error, read_error};
 pub use fetch_waiters::{FetchWaiter, FetchWaiters};
 pub use metrics::{PartitionMetrics, TopicMetrics};
-pub use partition::{AppendTicket, Leadership, Partition, PartitionParts};
+pub use partition::{Leadership, Partition, PartitionParts, Stalled};
 
 use strandline_log::{Offset, TimestampMs};
 use strandline_wire::KafkaError;

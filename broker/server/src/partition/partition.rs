@@ -18,7 +18,8 @@ use super::append_queue::{AppendQueue, PendingAppend};
 use super::commit_queue::{AppendedGroup, CommitQueue};
 use super::commit_waiters::CommitWaiters;
 use super::{
-    AppendFailure, AppendOutcome, AppendThreads, Appended, FetchWaiters, RequiredAcks, TopicMetrics,
+    AppendFailure, AppendReply, AppendThreads, Appended, FetchWaiters, RequiredAcks, Schedule,
+    TopicMetrics,
 };
 use crate::background::Upkeep;
 use crate::clock;
@@ -79,12 +80,8 @@ pub struct Partition {
     open: AtomicBool,
 }
 
-/// An accepted append.
-pub struct AppendTicket {
-    pub outcome: oneshot::Receiver<AppendOutcome>,
-    /// See [`PendingAppend`]'s queue: read no more from this connection until it resolves.
-    pub stalled: Option<oneshot::Receiver<()>>,
-}
+/// Resolves when the partition's queue has room again: read no more from this connection before.
+pub type Stalled = oneshot::Receiver<()>;
 
 impl Partition {
     pub fn new(parts: PartitionParts) -> Arc<Self> {
@@ -115,6 +112,10 @@ impl Partition {
 
     pub fn topic_id(&self) -> TopicId {
         self.parts.topic_id
+    }
+
+    pub(super) fn threads(&self) -> &Arc<AppendThreads> {
+        &self.parts.threads
     }
 
     pub fn log(&self) -> &Arc<Log> {
@@ -266,12 +267,15 @@ impl Partition {
         }
     }
 
-    /// Lines a batch up for the log.
+    /// Lines a batch up for the log; an append thread sees to it once `schedule` is dropped. On failure the reply goes
+    /// unanswered.
     pub fn append(
         self: &Arc<Self>,
         batch: ValidBatch,
         acks: RequiredAcks,
-    ) -> Result<AppendTicket, AppendFailure> {
+        reply: AppendReply,
+        schedule: &mut Schedule,
+    ) -> Result<Option<Stalled>, AppendFailure> {
         match &self.state.lock().leadership {
             Leadership::Leader(leader) => leader
                 .check_min_isr(acks.code())
@@ -281,16 +285,12 @@ impl Partition {
             }
             Leadership::Closed(error) => return Err(AppendFailure::of(*error)),
         }
-        let (reply, outcome) = oneshot::channel();
         let append = PendingAppend { batch, acks, reply };
         let pushed = self.queue.lock().push(append, self.parts.queue_bytes_max);
         if pushed.schedule {
-            self.parts.threads.schedule(Arc::clone(self));
+            schedule.add(Arc::clone(self));
         }
-        Ok(AppendTicket {
-            outcome,
-            stalled: pushed.stalled,
-        })
+        Ok(pushed.stalled)
     }
 
     /// One turn of an append thread: writes everything that is queued. False when nothing was.
@@ -330,7 +330,7 @@ impl Partition {
             flush_to,
         };
         if let Some(group) = self.commits.lock().push(group, || {
-            self.parts.commits.schedule(Arc::clone(self));
+            self.parts.commits.schedule([Arc::clone(self)]);
         }) {
             self.settle(group);
         }
@@ -416,12 +416,9 @@ impl Partition {
                         .register(appended.last_offset + 1, appended, reply);
                 }
                 (Ok(appended), RequiredAcks::All) => {
-                    let _ = reply.send(verdict.clone().map(|()| appended));
+                    reply.send(verdict.clone().map(|()| appended));
                 }
-                // A producer that no longer listens has timed out or gone.
-                (outcome, _) => {
-                    let _ = reply.send(outcome);
-                }
+                (outcome, _) => reply.send(outcome),
             }
         }
         // A follower's fetch may have moved the watermark between the check and the registration.
@@ -498,7 +495,7 @@ impl Partition {
 
 fn refuse(appends: Vec<PendingAppend>, error: KafkaError) {
     for append in appends {
-        let _ = append.reply.send(Err(AppendFailure::of(error)));
+        append.reply.send(Err(AppendFailure::of(error)));
     }
 }
 
