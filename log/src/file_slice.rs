@@ -25,9 +25,15 @@ impl FileSlice {
         Ok(bytes.into())
     }
 
-    /// Whether a read would be served from memory, by a few samples.
+    /// Whether a read would be served from memory without a wait.
     pub fn in_page_cache(&self) -> bool {
         crate::page_cache::in_page_cache(&self.file, self.position, self.len)
+    }
+
+    /// As [`Self::in_page_cache`] for bytes that were written a moment ago, and so are not just being read in.
+    pub fn is_still_in_page_cache(&self) -> bool {
+        crate::page_cache::all_pages_present(&self.file, self.position, self.len)
+            .unwrap_or_else(|| self.in_page_cache())
     }
 }
 

@@ -22,13 +22,15 @@ pub struct BrokerOptions {
     pub configs: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
+    /// The soft and the hard limit of open files that it is started with.
+    pub open_files: Option<(u64, u64)>,
 }
 
 impl BrokerOptions {
     pub fn with(configs: &[&str]) -> Self {
         Self {
             configs: configs.iter().map(|config| (*config).to_owned()).collect(),
-            environment: Vec::new(),
+            ..Self::default()
         }
     }
 }
@@ -80,7 +82,17 @@ impl Broker {
 
     /// The command that `restart` runs.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(strandline_binary());
+        let mut command = match self.options.open_files {
+            // It becomes the broker: the process id stays.
+            Some((soft, hard)) => {
+                let mut command = Command::new("prlimit");
+                command
+                    .arg(format!("--nofile={soft}:{hard}"))
+                    .arg(strandline_binary());
+                command
+            }
+            None => Command::new(strandline_binary()),
+        };
         command
             .arg("start")
             .args([

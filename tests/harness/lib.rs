@@ -7,14 +7,17 @@ mod broker;
 mod clock;
 mod drivers;
 mod environment;
+mod exposition;
 mod http;
 mod kafka_broker;
 mod kafka_tools;
 mod minio;
 mod pattern;
 mod ports;
+mod proc;
 mod process;
 mod record;
+mod recorder;
 mod tiered;
 mod wait;
 
@@ -26,14 +29,17 @@ pub use drivers::{
 pub use environment::{
     java, java_tool, kafka_classpath, minio_binary, node_modules, python, require_env,
 };
+pub use exposition::{Exposition, Family, Sample};
 pub use http::{http_get, metric};
 pub use kafka_broker::{KafkaBroker, KafkaOptions};
 pub use kafka_tools::{ToolOutput, kafka_tool};
 pub use minio::Minio;
 pub use pattern::Pattern;
 pub use ports::free_port;
+pub use proc::{cpu_seconds, memory_bytes, open_files, voluntary_switches};
 pub use process::{Finished, Process, kill_all, run_to_end};
 pub use record::{ReadRecord, TestHeader, TestRecord};
+pub use recorder::{RecordedConnection, Recorder};
 pub use tiered::{local_segments, wait_until_tiered};
 pub use wait::wait_until;
 

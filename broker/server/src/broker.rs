@@ -31,11 +31,11 @@ use tokio::task::JoinHandle;
 use crate::api::{Apis, ApisParts};
 use crate::clock;
 use crate::config::{BrokerConfig, Listener};
-use crate::http::{self, Health, HealthReport, HttpState};
+use crate::http::{self, Health, HealthReport, HttpLimits, HttpState};
 use crate::ids;
 use crate::net::{
-    self, ConnectionContext, ConnectionLimits, ConnectionQuotas, MemoryBudget, NetworkMetrics,
-    SocketOptions,
+    self, ConnectionContext, ConnectionLimits, ConnectionMaxima, ConnectionQuotas, MemoryBudget,
+    NetworkMetrics, RequestMetrics, SocketOptions,
 };
 use crate::supervisor::Supervisor;
 
@@ -46,9 +46,13 @@ const POOLED_BYTES_MAX: usize = 16 << 20;
 /// How long requests in flight may take to be answered at a shutdown: writes take milliseconds, and who waits for new
 /// records or members comes back to another broker.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
+/// Scrapers come more often than this, or connect anew.
+const HTTP_IDLE: Duration = Duration::from_secs(120);
 const TASKS_PATIENCE: Duration = Duration::from_secs(10);
 /// Descriptors of sealed segments and indexes that stay open, as a share of what the process may open.
 const LOG_FILES_SHARE: u64 = 4;
+/// Clients' connections may take this share of them, in eighths: an append that finds no descriptor would be a failed one.
+const CONNECTIONS_EIGHTHS: u64 = 5;
 
 /// A running broker.
 pub struct Broker {
@@ -72,6 +76,8 @@ impl Broker {
         let config = Arc::new(config);
         let registry = Registry::new();
         let open_files_max = raise_open_files_limit();
+        let per_ip_overrides =
+            net::parse_overrides(config.str("max.connections.per.ip.overrides"))?;
         let sockets = bind_listeners(&config)?;
         let http = bind_http(&config).await?;
 
@@ -115,7 +121,14 @@ impl Broker {
             .iter()
             .map(|(listener, _, bound)| (listener.name.clone(), *bound))
             .collect();
-        let listeners = serve_listeners(&config, sockets, &apis, &registry, &stopped)?;
+        let maxima = ConnectionMaxima {
+            connections: config.usize("max.connections"),
+            connections_per_ip: config.usize("max.connections.per.ip"),
+            per_ip_overrides,
+            by_open_files: usize::try_from(open_files_max / 8 * CONNECTIONS_EIGHTHS)
+                .unwrap_or(usize::MAX),
+        };
+        let listeners = serve_listeners(&config, sockets, maxima, &apis, &registry, &stopped)?;
         let http_address = http.as_ref().map(|(_, bound)| *bound);
         if let Some((socket, _)) = http {
             serve_http(&config, socket, registry, &health, &supervisor);
@@ -207,12 +220,19 @@ pub fn hostname() -> String {
 /// Lifts the soft limit of open files to the hard one, and says what it is.
 fn raise_open_files_limit() -> u64 {
     use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
+    let before = getrlimit(Resource::Nofile);
+    let mut limit = before;
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
-    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
+    tracing::info!(
+        limit,
+        before = before.current.unwrap_or(limit),
+        "descriptors that may be open at a time"
+    );
+    limit
 }
 
 type BoundListener = (Listener, TcpListener, SocketAddr);
@@ -342,6 +362,7 @@ fn endpoint(listener: &Listener, bound: SocketAddr) -> BrokerEndpoint {
 fn serve_listeners(
     config: &BrokerConfig,
     sockets: Vec<BoundListener>,
+    maxima: ConnectionMaxima,
     apis: &Arc<Apis>,
     registry: &Registry,
     stopping: &watch::Receiver<bool>,
@@ -366,16 +387,16 @@ fn serve_listeners(
     };
     let budget = Arc::new(MemoryBudget::new(budget_bytes, POOLED_BYTES_MAX));
     let metrics = Arc::new(NetworkMetrics::new(registry)?);
-    let quotas = Arc::new(ConnectionQuotas::new(
-        config.usize("max.connections"),
-        config.usize("max.connections.per.ip"),
-    ));
+    let requests = RequestMetrics::register(registry)?;
+    net::register_budget(&budget, registry)?;
+    let quotas = Arc::new(ConnectionQuotas::new(maxima));
     let serving = sockets.into_iter().map(|(listener, socket, _)| {
         let context = ConnectionContext {
             listener: listener.name.as_str().into(),
             apis: Arc::clone(apis),
             budget: Arc::clone(&budget),
             metrics: Arc::clone(&metrics),
+            requests: requests.clone(),
             limits,
             stopping: stopping.clone(),
         };
@@ -391,7 +412,10 @@ fn serve_http(
     health: &Arc<BrokerHealth>,
     supervisor: &Supervisor,
 ) {
-    let connections_max = config.usize("http.max.connections");
+    let limits = HttpLimits {
+        connections_max: config.usize("http.max.connections"),
+        idle: HTTP_IDLE,
+    };
     let state = HttpState {
         registry,
         health: Arc::clone(health) as Arc<dyn Health>,
@@ -400,7 +424,7 @@ fn serve_http(
     supervisor.spawn("http", move |stop| {
         let (socket, state) = (Arc::clone(&socket), state.clone());
         async move {
-            if let Err(error) = http::serve(socket, connections_max, state, stop).await {
+            if let Err(error) = http::serve(socket, limits, state, stop).await {
                 tracing::error!(%error, "the HTTP listener ended");
             }
         }

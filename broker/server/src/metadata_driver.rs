@@ -25,7 +25,7 @@ use crate::group_driver::GroupDriver;
 use crate::partition::Partition;
 use crate::replica_manager::ReplicaManager;
 use crate::tier_driver::TierDriver;
-use crate::{clock, topic_config};
+use crate::{clock, errors, topic_config};
 
 pub struct MetadataDriver {
     config: Arc<BrokerConfig>,
@@ -283,8 +283,7 @@ fn may_be_tiered(log: &Log) -> bool {
 }
 
 fn propose_error(error: ProposeError) -> (KafkaError, String) {
-    // Retriable: another try may find a quorum.
-    (KafkaError::RequestTimedOut, error.to_string())
+    (errors::propose_error(&error), error.to_string())
 }
 
 async fn blocking(work: impl FnOnce() + Send + 'static) {

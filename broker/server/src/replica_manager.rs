@@ -17,6 +17,7 @@ use strandline_wire::KafkaError;
 use crate::background::Upkeep;
 use crate::clock;
 use crate::config::BrokerConfig;
+use crate::log_metrics::LogMetrics;
 use crate::partition::{AppendThreads, Partition, PartitionMetrics, PartitionParts, TopicMetrics};
 use crate::topic_config;
 
@@ -64,6 +65,9 @@ impl ReplicaManager {
             "Partitions whose replica is on this broker.",
         )?;
         registry.register(Box::new(partition_count.clone()))?;
+        let metrics = PartitionMetrics::register(registry)?;
+        let log_metrics = LogMetrics::new(Arc::clone(&logs), Arc::clone(metrics.labels()))?;
+        registry.register(Box::new(log_metrics))?;
         let mut threads = HashMap::new();
         for dir in logs.dirs() {
             let started = DirThreads {
@@ -78,7 +82,7 @@ impl ReplicaManager {
             upkeep,
             threads,
             topics: RwLock::default(),
-            metrics: PartitionMetrics::register(registry)?,
+            metrics,
             partition_count,
         })
     }

@@ -16,7 +16,7 @@ use strandline_log::Offset;
 use strandline_wire::{Api, KafkaError};
 
 use super::{Apis, brokers};
-use crate::partition;
+use crate::errors;
 
 /// Asks for everything below the high watermark.
 const HIGH_WATERMARK: Offset = -1;
@@ -101,7 +101,7 @@ async fn delete(
         None => return Err(KafkaError::UnknownServerError),
         Some(Err(error)) => {
             tracing::warn!(topic, partition = index, %error, "could not delete records");
-            return Err(partition::log_error(&error));
+            return Err(errors::log_error(&error));
         }
         Some(Ok(moved)) => {
             if moved && let Some(remote) = partition.remote() {

@@ -19,7 +19,8 @@ use strandline_tiering::RemoteReadError;
 use strandline_wire::{Api, KafkaError};
 
 use super::{Apis, RequestContext, max_timestamp};
-use crate::partition::{self, Partition};
+use crate::errors;
+use crate::partition::Partition;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -243,7 +244,7 @@ async fn by_timestamp(
             Ok(Err(RemoteReadError::OutOfRange { .. })) => {}
             Ok(Err(error)) => {
                 tracing::warn!(partition = %log.topic_partition(), %error, "a remote search by time failed");
-                return Err(KafkaError::KafkaStorageError);
+                return Err(errors::remote_read_error(&error));
             }
         }
     }
@@ -260,7 +261,7 @@ type LocalFound = Option<Result<Option<strandline_log::TimestampOffset>, strandl
 fn local_found(found: LocalFound, end: Offset) -> Result<Found, KafkaError> {
     match found {
         None => Err(KafkaError::UnknownServerError),
-        Some(Err(error)) => Err(partition::log_error(&error)),
+        Some(Err(error)) => Err(errors::log_error(&error)),
         // Past what the reader may see is as good as nothing.
         Some(Ok(Some(found))) if found.offset < end => Ok(Found {
             offset: found.offset,

@@ -11,7 +11,8 @@ use strandline_tiering::{RemotePartition, RemoteReadError};
 use strandline_wire::KafkaError;
 
 use super::Apis;
-use crate::partition::{self, Partition};
+use crate::errors;
+use crate::partition::Partition;
 
 pub async fn find(
     apis: &Apis,
@@ -25,7 +26,7 @@ pub async fn find(
         .await
     {
         Some(Ok(local)) => local,
-        Some(Err(error)) => return Err(partition::log_error(&error)),
+        Some(Err(error)) => return Err(errors::log_error(&error)),
         None => return Err(KafkaError::UnknownServerError),
     };
     let Some(remote) = partition.remote().filter(|_| is_tiered) else {
@@ -39,7 +40,7 @@ pub async fn find(
         Err(error) => {
             let partition = partition.topic_partition();
             tracing::warn!(%partition, %error, "a remote search for the largest timestamp failed");
-            Err(KafkaError::KafkaStorageError)
+            Err(errors::remote_read_error(&error))
         }
     }
 }

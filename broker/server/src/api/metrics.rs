@@ -40,14 +40,43 @@ impl ApiMetrics {
 
     pub fn error(&self, api: Api, error: KafkaError) {
         self.errors
-            .with_label_values(&[api.name(), &error.to_string()])
+            .with_label_values(&[api.name(), &kafka_name(error)])
             .inc();
     }
+}
+
+/// The error's name in Kafka's documentation: the variant's, in capitals.
+fn kafka_name(error: KafkaError) -> String {
+    let mut name = String::new();
+    for letter in format!("{error:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_have_the_names_of_the_documentation() {
+        for (error, name) in [
+            (
+                KafkaError::UnknownTopicOrPartition,
+                "UNKNOWN_TOPIC_OR_PARTITION",
+            ),
+            (KafkaError::CorruptMessage, "CORRUPT_MESSAGE"),
+            (
+                KafkaError::FetchSessionIdNotFound,
+                "FETCH_SESSION_ID_NOT_FOUND",
+            ),
+        ] {
+            assert_eq!(kafka_name(error), name);
+        }
+    }
 
     #[test]
     fn an_api_is_where_the_table_has_it() {

@@ -46,7 +46,9 @@ use strandline_wire::{Api, KafkaError, Request, encode_response};
 pub use brokers::CONSUMER_OFFSETS_TOPIC;
 pub use fetch::FetchSessions;
 pub use metrics::ApiMetrics;
-pub use seam::{Answer, FetchFrames, Handled, RequestContext, ResponseBody, ResponsePart};
+pub use seam::{
+    Answer, FetchFrames, Handled, RequestContext, Response, ResponseBody, ResponsePart,
+};
 pub use start::ApisParts;
 
 use crate::background::Background;
@@ -87,7 +89,7 @@ impl Apis {
             ($answer:expr) => {
                 Handled::Pending(Box::pin(async move {
                     let response = $answer;
-                    apis.encode(api, &context, &response)
+                    apis.encode(api, &context, &response).into()
                 }))
             };
         }

@@ -13,6 +13,7 @@ use strandline_log::Offset;
 use strandline_wire::{Api, KafkaError};
 
 use super::Apis;
+use crate::errors;
 
 pub async fn handle(
     apis: &Apis,
@@ -68,7 +69,7 @@ async fn end_of_epoch(
         Ok(found) => Ok(found.unwrap_or(UNKNOWN)),
         Err(error) => {
             tracing::warn!(topic, partition = wanted.partition, %error, "a remote epoch lookup failed");
-            Err(KafkaError::KafkaStorageError)
+            Err(errors::remote_read_error(&error))
         }
     }
 }

@@ -9,7 +9,7 @@
 //! can pin the last stable offset.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kafka_protocol::messages::produce_response::{
@@ -23,8 +23,9 @@ use strandline_wire::{Api, KafkaError};
 use uuid::Uuid;
 
 use super::text::text;
-use super::{Apis, Handled, RequestContext, ResponseBody, brokers};
+use super::{Apis, Handled, RequestContext, Response, ResponseBody, brokers};
 use crate::clock;
+use crate::errors;
 use crate::partition::{
     AppendFailure, AppendReplies, AppendReply, Appended, Partition, RequiredAcks, Schedule, Stalled,
 };
@@ -134,21 +135,28 @@ pub fn handle(apis: &Arc<Apis>, context: RequestContext, request: ProduceRequest
     let apis = Arc::clone(apis);
     let answer = Box::pin(async move {
         wait(&replies, acks, context.received + timeout).await;
-        let (topics, failed) = settle(&apis, &context, &image, topics, acks, &replies);
+        let Settled {
+            topics,
+            first_error: failed,
+            appended_at,
+        } = settle(&apis, &context, &image, topics, acks, &replies);
+        let remote = appended_at.map(|at| clock::now().saturating_duration_since(at));
         if acks == 0 {
-            return match failed {
+            let body = match failed {
                 None => ResponseBody::None,
                 Some(error) => {
                     ResponseBody::Close(format!("a produce with acks=0 failed: {error}"))
                 }
             };
+            return Response { body, remote };
         }
         let mut response = ProduceResponse::default();
         if context.api_version >= 10 && failed == Some(KafkaError::NotLeaderOrFollower) {
             response =
                 response.with_node_endpoints(leader_endpoints(&image, &context.listener, &topics));
         }
-        apis.encode(Api::Produce, &context, &response.with_responses(topics))
+        let body = apis.encode(Api::Produce, &context, &response.with_responses(topics));
+        Response { body, remote }
     });
     if stalled.is_empty() {
         return Handled::Pending(answer);
@@ -242,14 +250,7 @@ fn check_and_line_up(
 }
 
 fn produce_failure(error: ProduceError) -> Failure {
-    let code = match &error {
-        ProduceError::CorruptMessage(_) => KafkaError::CorruptMessage,
-        ProduceError::MessageTooLarge { .. } => KafkaError::MessageTooLarge,
-        ProduceError::InvalidTimestamp { .. } => KafkaError::InvalidTimestamp,
-        ProduceError::InvalidRecord { .. } => KafkaError::InvalidRecord,
-        ProduceError::UnsupportedCompressionType(_) => KafkaError::UnsupportedCompressionType,
-        ProduceError::InvalidTxnState(_) => KafkaError::InvalidTxnState,
-    };
+    let code = errors::produce_error(&error);
     let message = error.to_string();
     let records = match error {
         ProduceError::InvalidTimestamp { records, .. }
@@ -266,7 +267,14 @@ fn produce_failure(error: ProduceError) -> Failure {
     }
 }
 
-/// Builds the partitions' answers; also returns the first error.
+struct Settled {
+    topics: Vec<TopicProduceResponse>,
+    first_error: Option<KafkaError>,
+    /// When the last of the logs had its batch.
+    appended_at: Option<Instant>,
+}
+
+/// Builds the partitions' answers.
 fn settle(
     apis: &Apis,
     context: &RequestContext,
@@ -274,8 +282,9 @@ fn settle(
     topics: Vec<TopicAppend>,
     acks: i16,
     replies: &AppendReplies,
-) -> (Vec<TopicProduceResponse>, Option<KafkaError>) {
+) -> Settled {
     let mut first_error = None;
+    let mut appended_at = None;
     let mut place = 0;
     let mut answers = Vec::with_capacity(topics.len());
     for topic in topics {
@@ -286,7 +295,10 @@ fn settle(
                 .and_then(|()| outcome(replies, place, acks));
             place += 1;
             partitions.push(match result {
-                Ok(appended) => succeeded(partition.index, &appended),
+                Ok(appended) => {
+                    appended_at = appended_at.max(Some(appended.appended_at));
+                    succeeded(partition.index, &appended)
+                }
                 Err(failure) => {
                     apis.count_error(Api::Produce, failure.error);
                     first_error = first_error.or(Some(failure.error));
@@ -309,11 +321,15 @@ fn settle(
         }
         answers.push(answer);
     }
-    (answers, first_error)
+    Settled {
+        topics: answers,
+        first_error,
+        appended_at,
+    }
 }
 
 /// Only replication is bounded by the producer's timeout; the local append answers when it is done.
-async fn wait(replies: &AppendReplies, acks: i16, deadline: std::time::Instant) {
+async fn wait(replies: &AppendReplies, acks: i16, deadline: Instant) {
     if acks == -1 {
         // What is not there by then is answered so.
         let _ = tokio::time::timeout_at(deadline.into(), replies.complete()).await;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use strandline_log::FileSlice;
@@ -46,7 +46,20 @@ pub enum ResponsePart {
     File(FileSlice),
 }
 
-pub type Answer = Pin<Box<dyn Future<Output = ResponseBody> + Send>>;
+/// An answer, and how long its request waited for others: replicas, new records, group members.
+pub struct Response {
+    pub body: ResponseBody,
+    /// `None`: since the answer first was not ready.
+    pub remote: Option<Duration>,
+}
+
+impl From<ResponseBody> for Response {
+    fn from(body: ResponseBody) -> Self {
+        Self { body, remote: None }
+    }
+}
+
+pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// What became of a request.
 pub enum Handled {

@@ -164,7 +164,6 @@ const NAMES: &[&str] = &[
     "log.segment.bytes",
     "log.segment.delete.delay.ms",
     "max.connection.creation.rate",
-    "max.connections.per.ip.overrides",
     "max.incremental.fetch.session.cache.slots",
     "max.request.partition.size.limit",
     "message.max.bytes",

@@ -7,13 +7,14 @@ mod limited_listener;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::{Encoder, Registry, TEXT_FORMAT, TextEncoder};
 use tokio::net::TcpListener;
 
 pub use health::{Health, HealthReport};
@@ -28,6 +29,13 @@ pub struct HttpState {
     pub health: Arc<dyn Health>,
 }
 
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    pub connections_max: usize,
+    /// A connection on which nothing moves for this long is closed.
+    pub idle: Duration,
+}
+
 /// Binds `host:port`; the address is returned because port 0 takes any free one.
 pub async fn bind(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(address).await?;
@@ -38,7 +46,7 @@ pub async fn bind(address: &str) -> std::io::Result<(TcpListener, SocketAddr)> {
 /// Serves until the flag is set.
 pub async fn serve(
     listener: Arc<TcpListener>,
-    connections_max: usize,
+    limits: HttpLimits,
     state: HttpState,
     mut stop: StopFlag,
 ) -> std::io::Result<()> {
@@ -47,21 +55,28 @@ pub async fn serve(
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .with_state(state);
-    axum::serve(LimitedListener::new(listener, connections_max), router)
+    let listener = LimitedListener::new(listener, limits.connections_max, limits.idle);
+    axum::serve(listener, router)
         .with_graceful_shutdown(async move { stop.wait().await })
         .await
 }
 
 async fn metrics(State(state): State<HttpState>) -> Response {
-    let mut page = Vec::new();
-    let encoder = TextEncoder::new();
-    match encoder.encode(&state.registry.gather(), &mut page) {
-        Ok(()) => (
-            [(header::CONTENT_TYPE, encoder.format_type().to_owned())],
-            page,
+    // Some of it walks all logs: not on a thread that serves clients.
+    let gathered = tokio::task::spawn_blocking(move || {
+        let mut page = Vec::new();
+        TextEncoder::new()
+            .encode(&state.registry.gather(), &mut page)
+            .map(|()| page)
+    });
+    match gathered.await {
+        Ok(Ok(page)) => ([(header::CONTENT_TYPE, TEXT_FORMAT)], page).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(_) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "gathering the metrics failed by a bug\n",
         )
             .into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 

@@ -33,7 +33,14 @@ async fn the_pages_say_what_the_broker_says() {
     };
     let (listener, address) = bind("127.0.0.1:0").await.expect("binds");
     let stop = supervisor.stop_flag();
-    let server = tokio::spawn(serve(Arc::new(listener), 1, state, stop));
+    let limits = HttpLimits {
+        connections_max: 1,
+        idle: Duration::from_millis(100),
+    };
+    let server = tokio::spawn(serve(Arc::new(listener), limits, state, stop));
+    // It takes the only place, sends half a request, and loses the place.
+    let mut half = TcpStream::connect(address).await.expect("connects");
+    half.write_all(b"GET /met").await.expect("writes");
 
     assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 503"));
     assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));

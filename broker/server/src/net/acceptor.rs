@@ -90,11 +90,52 @@ fn open(host: &str, port: u16, options: SocketOptions) -> io::Result<(TcpListene
     Ok((listener, bound))
 }
 
+/// The bounds on open connections.
+#[derive(Clone, Debug)]
+pub struct ConnectionMaxima {
+    pub connections: usize,
+    pub connections_per_ip: usize,
+    /// Other bounds for some addresses.
+    pub per_ip_overrides: HashMap<IpAddr, usize>,
+    /// What the process's descriptors allow.
+    pub by_open_files: usize,
+}
+
+/// An entry of max.connections.per.ip.overrides that is no host and number.
+#[derive(Debug, thiserror::Error)]
+#[error("max.connections.per.ip.overrides: {entry:?} is not host:number{}", .source.as_ref().map_or(String::new(), |error| format!(" ({error})")))]
+pub struct OverrideError {
+    entry: String,
+    source: Option<io::Error>,
+}
+
+/// Reads max.connections.per.ip.overrides. A name stands for all its addresses.
+pub fn parse_overrides(text: &str) -> Result<HashMap<IpAddr, usize>, OverrideError> {
+    let mut overrides = HashMap::new();
+    for entry in text
+        .split(',')
+        .map(str::trim)
+        .filter(|entry| !entry.is_empty())
+    {
+        let fail = |source| OverrideError {
+            entry: entry.to_owned(),
+            source,
+        };
+        let (host, number) = entry.rsplit_once(':').ok_or_else(|| fail(None))?;
+        let number = number.trim().parse().map_err(|_| fail(None))?;
+        let host = host.trim().trim_start_matches('[').trim_end_matches(']');
+        let addresses = (host, 0)
+            .to_socket_addrs()
+            .map_err(|error| fail(Some(error)))?;
+        overrides.extend(addresses.map(|address| (address.ip(), number)));
+    }
+    Ok(overrides)
+}
+
 /// Counts open connections over all listeners.
 #[derive(Debug)]
 pub struct ConnectionQuotas {
-    connections_max: usize,
-    connections_per_ip_max: usize,
+    maxima: ConnectionMaxima,
     open: Mutex<Open>,
     next_id: AtomicU64,
 }
@@ -103,13 +144,14 @@ pub struct ConnectionQuotas {
 struct Open {
     all: usize,
     by_ip: HashMap<IpAddr, usize>,
+    /// The limit that refused last, until a connection ends.
+    refused_for: Option<&'static str>,
 }
 
 impl ConnectionQuotas {
-    pub fn new(connections_max: usize, connections_per_ip_max: usize) -> Self {
+    pub fn new(maxima: ConnectionMaxima) -> Self {
         Self {
-            connections_max,
-            connections_per_ip_max,
+            maxima,
             open: Mutex::default(),
             next_id: AtomicU64::new(0),
         }
@@ -117,22 +159,38 @@ impl ConnectionQuotas {
 
     /// Counts a connection in, or names the config whose limit it would break.
     fn admit(&self, ip: IpAddr) -> Result<(), &'static str> {
+        let ip = ip.to_canonical();
+        let maxima = &self.maxima;
+        let per_ip_max = maxima.per_ip_overrides.get(&ip);
         let mut open = self.open.lock();
-        if open.all >= self.connections_max {
+        if open.all >= maxima.connections {
             return Err("max.connections");
         }
-        let of_ip = open.by_ip.entry(ip).or_insert(0);
-        if *of_ip >= self.connections_per_ip_max {
+        if open.all >= maxima.by_open_files {
+            return Err("open files");
+        }
+        let of_ip = open.by_ip.get(&ip).copied().unwrap_or(0);
+        if of_ip >= *per_ip_max.unwrap_or(&maxima.connections_per_ip) {
             return Err("max.connections.per.ip");
         }
-        *of_ip += 1;
+        open.by_ip.insert(ip, of_ip + 1);
         open.all += 1;
         Ok(())
     }
 
+    /// True for the first refusal since there was room.
+    fn says_so(&self, limit: &'static str) -> bool {
+        let mut open = self.open.lock();
+        let first = open.refused_for != Some(limit);
+        open.refused_for = Some(limit);
+        first
+    }
+
     fn release(&self, ip: IpAddr) {
+        let ip = ip.to_canonical();
         let mut open = self.open.lock();
         open.all -= 1;
+        open.refused_for = None;
         if let Some(of_ip) = open.by_ip.get_mut(&ip) {
             *of_ip -= 1;
             if *of_ip == 0 {
@@ -163,13 +221,24 @@ pub async fn serve(
 ) {
     let mut stopping = context.stopping.clone();
     let mut connections = JoinSet::new();
+    let mut failing = false;
     while !*stopping.borrow() {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => admit(stream, peer, &context, &quotas, &mut connections),
+                Ok((stream, peer)) => {
+                    if std::mem::take(&mut failing) {
+                        tracing::info!(listener = &*context.listener, "accepting connections again");
+                    }
+                    admit(stream, peer, &context, &quotas, &mut connections);
+                }
+                // The peer left while it waited.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     // Out of descriptors, above all. The connection stays in the backlog.
-                    tracing::warn!(listener = &*context.listener, %error, "cannot accept a connection");
+                    context.metrics.accepts_failed.inc();
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(listener = &*context.listener, %error, "cannot accept connections; trying again");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
@@ -202,7 +271,10 @@ fn admit(
             .connections_refused
             .with_label_values(&[limit])
             .inc();
-        tracing::warn!(%peer, limit, "refused a connection: the limit is reached");
+        // Not a line each at any level that is on by default: who is refused comes again at once.
+        if quotas.says_so(limit) {
+            tracing::warn!(%peer, limit, "refusing connections: the limit is reached");
+        }
         return;
     }
     context.metrics.connections_accepted.inc();
@@ -259,9 +331,18 @@ pub fn stop_signal() -> (watch::Sender<bool>, watch::Receiver<bool>) {
 mod tests {
     use super::*;
 
+    fn maxima(connections: usize, connections_per_ip: usize) -> ConnectionMaxima {
+        ConnectionMaxima {
+            connections,
+            connections_per_ip,
+            per_ip_overrides: HashMap::new(),
+            by_open_files: 1000,
+        }
+    }
+
     #[test]
     fn quotas_name_the_limit_and_count_back() {
-        let quotas = ConnectionQuotas::new(3, 2);
+        let quotas = ConnectionQuotas::new(maxima(3, 2));
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         assert_eq!(quotas.admit(a), Ok(()));
         assert_eq!(quotas.admit(a), Ok(()));
@@ -274,6 +355,40 @@ mod tests {
         quotas.release(b);
         quotas.release(a);
         assert!(quotas.open.lock().by_ip.is_empty());
+    }
+
+    #[test]
+    fn overrides_and_descriptors_bound_as_well() {
+        let mut bounds = maxima(100, 0);
+        bounds.per_ip_overrides = parse_overrides("127.0.0.1:2, [::1]:1").expect("valid");
+        bounds.by_open_files = 3;
+        let quotas = ConnectionQuotas::new(bounds);
+        let v4 = IpAddr::from([127, 0, 0, 1]);
+        // As a listener on all interfaces sees it.
+        let mapped = IpAddr::V6(std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+        let v6 = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+        assert_eq!(
+            quotas.admit(IpAddr::from([127, 0, 0, 2])),
+            Err("max.connections.per.ip")
+        );
+        assert_eq!(quotas.admit(v4), Ok(()));
+        assert_eq!(quotas.admit(mapped), Ok(()));
+        assert_eq!(quotas.admit(v4), Err("max.connections.per.ip"));
+        assert_eq!(quotas.admit(v6), Ok(()));
+        assert_eq!(quotas.admit(v6), Err("open files"));
+        assert!(quotas.says_so("open files"));
+        assert!(!quotas.says_so("open files"));
+        quotas.release(mapped);
+        assert!(quotas.says_so("open files"));
+    }
+
+    #[test]
+    fn an_override_that_says_nothing_is_named() {
+        assert!(parse_overrides("").expect("empty").is_empty());
+        for wrong in ["127.0.0.1", "127.0.0.1:x", "127.0.0.1:-1", "a,b"] {
+            let error = parse_overrides(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("is not host:number"), "{error}");
+        }
     }
 
     #[tokio::test]

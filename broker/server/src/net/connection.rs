@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use strandline_wire::{
@@ -22,11 +23,13 @@ use strandline_wire::{
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::frame_reader::{FrameReader, ReadError, ReadFrame};
+use super::frame_reader::{FrameReader, ReadError, ReadEvent, ReadFrame};
 use super::memory_budget::{MemoryBudget, MemoryPermit};
 use super::metrics::NetworkMetrics;
+use super::request_metrics::{RequestMetrics, RequestTimes};
 use super::response_writer::{ResponseWriter, WriteError};
-use crate::api::{Answer, Apis, Handled, RequestContext, ResponseBody};
+use crate::api::{Answer, Apis, Handled, RequestContext, Response, ResponseBody};
+use crate::clock;
 
 /// What all connections of a listener share.
 pub struct ConnectionContext {
@@ -34,6 +37,7 @@ pub struct ConnectionContext {
     pub apis: Arc<Apis>,
     pub budget: Arc<MemoryBudget>,
     pub metrics: Arc<NetworkMetrics>,
+    pub requests: RequestMetrics,
     pub limits: ConnectionLimits,
     /// True once the broker stops: what is in flight is answered, nothing more is read.
     pub stopping: watch::Receiver<bool>,
@@ -73,6 +77,14 @@ pub enum ConnectionError {
     Refused(String),
 }
 
+/// A connection whose unanswered requests hold this much is read no further.
+const IN_FLIGHT_BYTES_MAX: usize = 256 * 1024;
+/// How long requests of a client that has gone may still take. They are carried out; who only waits for records or
+/// members would hold the connection's place for nobody.
+const GONE_PATIENCE: Duration = Duration::from_secs(5);
+/// When a connection without a deadline is looked at.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Up to here a request's decoded form is let in when the budget is spent.
 const DECODE_BYTES_UNCOUNTED: usize = 64 * 1024;
 
@@ -109,8 +121,46 @@ impl ConnectionError {
 /// A request that is not answered yet.
 struct InFlight {
     answer: Answer,
+    api: Api,
+    /// When it had arrived, when work on it began, when it first had to wait.
+    received: Instant,
+    begun: Option<Instant>,
+    parked: Option<Instant>,
     /// The memory of its frame, unless its slices hold that, and of its decoded form.
-    _permits: [Option<MemoryPermit>; 2],
+    permits: [Option<MemoryPermit>; 2],
+}
+
+impl InFlight {
+    fn poll(&mut self, waker: &mut Context<'_>) -> Poll<Response> {
+        self.begun.get_or_insert_with(clock::now);
+        let polled = self.answer.as_mut().poll(waker);
+        if polled.is_pending() {
+            self.parked.get_or_insert_with(clock::now);
+        }
+        polled
+    }
+
+    fn bytes(&self) -> usize {
+        self.permits.iter().flatten().map(MemoryPermit::bytes).sum()
+    }
+
+    /// Where its time went, once its answer is ready.
+    fn times(&self, remote: Option<Duration>) -> (RequestTimes, Instant) {
+        let ready = clock::now();
+        let begun = self.begun.unwrap_or(ready);
+        let work = ready.saturating_duration_since(begun);
+        let remote = remote
+            .or_else(|| Some(ready.saturating_duration_since(self.parked?)))
+            .unwrap_or_default()
+            .min(work);
+        let times = RequestTimes {
+            queue: begun.saturating_duration_since(self.received),
+            local: work - remote,
+            remote,
+            send: Duration::ZERO,
+        };
+        (times, ready)
+    }
 }
 
 type Admission = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -122,9 +172,12 @@ pub struct Connection {
     client_host: String,
     reader: FrameReader,
     in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
     /// The last request appends to something that has too much waiting: nothing more is read before it is let in.
     stalled: Option<Admission>,
     last_request: Instant,
+    /// Since when the client sends nothing any more.
+    gone: Option<Instant>,
 }
 
 impl Connection {
@@ -142,8 +195,10 @@ impl Connection {
             client_host: peer.ip().to_string(),
             reader,
             in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
             stalled: None,
-            last_request: crate::clock::now(),
+            last_request: clock::now(),
+            gone: None,
         }
     }
 
@@ -152,32 +207,31 @@ impl Connection {
         let mut stopping = self.context.stopping.clone();
         let timer = tokio::time::sleep_until(self.deadline().into());
         tokio::pin!(timer);
-        let mut reading = true;
         loop {
             let stopped = *stopping.borrow();
-            if self.in_flight.is_empty() && (stopped || !reading) {
+            if self.in_flight.is_empty() && (stopped || self.gone.is_some()) {
                 return Ok(());
             }
-            let may_read = reading
-                && !stopped
-                && self.stalled.is_none()
-                && self.in_flight.len() < self.context.limits.in_flight_max;
+            let may_read = !stopped && self.may_read();
             tokio::select! {
                 biased;
-                body = head_answer(&mut self.in_flight) => {
-                    self.in_flight.pop_front();
-                    write(&self.context, &self.stream, body).await?;
-                    self.last_request = crate::clock::now();
-                }
+                response = head_answer(&mut self.in_flight) => self.answer_head(response).await?,
                 () = admission(&mut self.stalled) => self.stalled = None,
-                frame = self.reader.next(&self.stream), if may_read => match frame? {
-                    Some(frame) => self.take_request(frame).await?,
-                    None => reading = false,
-                },
+                event = self.reader.next(&self.stream), if may_read => {
+                    match event? {
+                        ReadEvent::Frame(frame) => self.take_request(frame).await?,
+                        ReadEvent::Begun => {}
+                        ReadEvent::Closed => self.gone = Some(clock::now()),
+                    }
+                    let deadline = self.deadline().into();
+                    if deadline < timer.deadline() {
+                        timer.as_mut().reset(deadline);
+                    }
+                    // A client that sends without a pause must not keep others from this thread.
+                    tokio::task::consume_budget().await;
+                }
                 () = &mut timer => {
-                    self.check_deadline()?;
-                    if self.is_idle() {
-                        tracing::debug!(peer = self.client_host, "closing an idle connection");
+                    if self.is_over()? {
                         return Ok(());
                     }
                     timer.as_mut().reset(self.deadline().into());
@@ -187,8 +241,73 @@ impl Connection {
         }
     }
 
+    fn may_read(&self) -> bool {
+        self.gone.is_none()
+            && self.stalled.is_none()
+            && self.in_flight.len() < self.context.limits.in_flight_max
+            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    /// When the connection is to be looked at next. One that is idle is left alone until its idle time is over.
+    fn deadline(&self) -> Instant {
+        let limits = &self.context.limits;
+        let idle = self.last_request + limits.idle.unwrap_or(FAR);
+        let half_sent = self.reader.begun().map(|begun| begun + limits.request_read);
+        let gone = self.gone.map(|gone| gone + GONE_PATIENCE);
+        half_sent.into_iter().chain(gone).fold(idle, Instant::min)
+    }
+
+    /// Whether the connection's time has run out, in one way or another.
+    fn is_over(&mut self) -> Result<bool, ConnectionError> {
+        let now = clock::now();
+        let limits = &self.context.limits;
+        if let Some(begun) = self.reader.begun()
+            && begun + limits.request_read <= now
+        {
+            return Err(ConnectionError::HalfSent(limits.request_read));
+        }
+        if self.gone.is_some_and(|gone| gone + GONE_PATIENCE <= now) {
+            tracing::debug!(
+                peer = self.client_host,
+                "dropping the requests of a client that has gone"
+            );
+            return Ok(true);
+        }
+        if self.last_request + limits.idle.unwrap_or(FAR) > now {
+            return Ok(false);
+        }
+        if self.in_flight.is_empty() {
+            tracing::debug!(peer = self.client_host, "closing an idle connection");
+            return Ok(true);
+        }
+        // Who waits for an answer is not idle.
+        self.last_request = now;
+        Ok(false)
+    }
+
+    async fn answer_head(&mut self, response: Response) -> Result<(), ConnectionError> {
+        let Some(head) = self.in_flight.pop_front() else {
+            return Ok(());
+        };
+        let (mut times, ready) = head.times(response.remote);
+        let api = head.api;
+        self.in_flight_bytes -= head.bytes();
+        // What the request held is free while the answer goes out.
+        drop(head);
+        write(&self.context, &self.stream, response.body, ready).await?;
+        self.last_request = clock::now();
+        times.send = self.last_request.saturating_duration_since(ready);
+        self.context.requests.observe(api, times);
+        Ok(())
+    }
+
+    fn push(&mut self, request: InFlight) {
+        self.in_flight_bytes += request.bytes();
+        self.in_flight.push_back(request);
+    }
+
     async fn take_request(&mut self, frame: ReadFrame) -> Result<(), ConnectionError> {
-        let received = crate::clock::now();
+        let received = clock::now();
         self.last_request = received;
         self.context
             .metrics
@@ -203,9 +322,13 @@ impl Connection {
                     Ok(frame) => ResponseBody::Bytes(frame),
                     Err(error) => ResponseBody::Close(error.to_string()),
                 };
-                self.in_flight.push_back(InFlight {
-                    answer: Box::pin(std::future::ready(answer)),
-                    _permits: [None, None],
+                self.push(InFlight {
+                    answer: Box::pin(std::future::ready(answer.into())),
+                    api: Api::ApiVersions,
+                    received,
+                    begun: None,
+                    parked: None,
+                    permits: [frame.permit, None],
                 });
                 return Ok(());
             }
@@ -223,53 +346,33 @@ impl Connection {
         let checked = request.check(self.context.limits.request_memory_bytes_max)?;
         let decoded_permit = take_decode_memory(&self.context, checked.memory_estimate()).await?;
         let request = checked.decode()?;
+        let api = request.api();
+        // A Produce is worked on from here; any other request once it is at the head of the queue.
+        let begun = (api == Api::Produce).then(clock::now);
         let answer = match self.context.apis.handle(context, request) {
-            Handled::Ready(body) => Box::pin(std::future::ready(body)) as Answer,
+            Handled::Ready(body) => Box::pin(std::future::ready(body.into())) as Answer,
             Handled::Pending(answer) => answer,
             Handled::Stalled { admitted, answer } => {
                 self.stalled = Some(admitted);
                 answer
             }
         };
-        self.in_flight.push_back(InFlight {
+        self.push(InFlight {
             answer,
-            _permits: [frame.permit, decoded_permit],
+            api,
+            received,
+            begun,
+            parked: None,
+            permits: [frame.permit, decoded_permit],
         });
         Ok(())
-    }
-
-    /// When the connection is to be looked at again.
-    fn deadline(&self) -> Instant {
-        let limits = &self.context.limits;
-        let idle = limits.idle.map(|idle| self.last_request + idle);
-        let read = self.reader.begun().unwrap_or_else(crate::clock::now) + limits.request_read;
-        idle.map_or(read, |idle| idle.min(read))
-    }
-
-    fn check_deadline(&self) -> Result<(), ConnectionError> {
-        let limit = self.context.limits.request_read;
-        match self.reader.begun() {
-            Some(begun) if begun + limit <= crate::clock::now() => {
-                Err(ConnectionError::HalfSent(limit))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
-            && self
-                .context
-                .limits
-                .idle
-                .is_some_and(|idle| self.last_request + idle <= crate::clock::now())
     }
 }
 
 /// The answer to the oldest request; pending forever when there is none.
-async fn head_answer(in_flight: &mut VecDeque<InFlight>) -> ResponseBody {
+async fn head_answer(in_flight: &mut VecDeque<InFlight>) -> Response {
     match in_flight.front_mut() {
-        Some(head) => head.answer.as_mut().await,
+        Some(head) => std::future::poll_fn(|waker| head.poll(waker)).await,
         None => std::future::pending().await,
     }
 }
@@ -299,15 +402,20 @@ async fn take_decode_memory(
     }
 }
 
+/// Writes an answer. `ready`: when its slices were seen in the page cache.
 async fn write(
     context: &ConnectionContext,
     stream: &TcpStream,
     body: ResponseBody,
+    ready: Instant,
 ) -> Result<(), ConnectionError> {
-    let writer = ResponseWriter {
+    let mut writer = ResponseWriter {
         stream,
         metrics: &context.metrics,
+        cold_reads: &context.apis.cold_reads,
         send_timeout: context.limits.send,
+        seen_in_cache: ready,
+        stale: false,
     };
     match body {
         ResponseBody::Bytes(bytes) => writer.write_bytes(&bytes).await?,

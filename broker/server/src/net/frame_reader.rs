@@ -45,6 +45,16 @@ pub struct ReadFrame {
     pub permit: Option<MemoryPermit>,
 }
 
+/// What [`FrameReader::next`] has to tell.
+#[derive(Debug)]
+pub enum ReadEvent {
+    Frame(ReadFrame),
+    /// A frame has begun and is not complete: its sender's time runs from now on.
+    Begun,
+    /// The peer closed between two frames.
+    Closed,
+}
+
 enum Step {
     Length,
     Budget {
@@ -99,6 +109,13 @@ impl Staging {
     }
 }
 
+enum Filled {
+    /// Perhaps none.
+    Bytes,
+    Begun,
+    End,
+}
+
 impl FrameReader {
     pub fn new(frame_bytes_max: usize, budget: Arc<MemoryBudget>) -> Self {
         Self {
@@ -119,8 +136,8 @@ impl FrameReader {
         }
     }
 
-    /// The next frame without its length; `None` when the peer closed between two frames.
-    pub async fn next(&mut self, stream: &TcpStream) -> Result<Option<ReadFrame>, ReadError> {
+    /// Waits for the next event on the stream.
+    pub async fn next(&mut self, stream: &TcpStream) -> Result<ReadEvent, ReadError> {
         loop {
             match &mut self.step {
                 Step::Length => {
@@ -130,29 +147,38 @@ impl FrameReader {
                         Some(size) if unread.len() >= LENGTH_BYTES + size.min(API_KEY_BYTES) => {
                             self.begin_frame(size);
                         }
-                        _ => {
-                            if !self.fill_staging(stream).await? {
-                                return self.end_of_stream();
-                            }
-                        }
+                        _ => match self.fill_staging(stream).await? {
+                            Filled::Bytes => {}
+                            Filled::Begun => return Ok(ReadEvent::Begun),
+                            Filled::End => return self.end_of_stream(),
+                        },
                     }
                 }
                 Step::Budget { size, waiting } => {
                     let size = *size;
                     let permit = waiting.await;
+                    if self.begun.is_some() {
+                        // The wait was our doing.
+                        self.begun = Some(crate::clock::now());
+                    }
                     self.begin_body(size, permit);
                 }
                 Step::Body { size, buffer, .. } => {
                     let missing = *size - buffer.len();
                     if missing == 0 {
-                        return Ok(Some(self.finish_frame()));
+                        return Ok(ReadEvent::Frame(self.finish_frame()));
                     }
-                    if self.begun.is_none() {
-                        self.begun = Some(crate::clock::now());
-                    }
-                    let read = read_into(stream, buffer.bytes(), missing).await?;
-                    if read == 0 {
-                        return self.end_of_stream();
+                    match try_read_into(stream, buffer.bytes(), missing) {
+                        Ok(0) => return self.end_of_stream(),
+                        Ok(_) => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            if self.begun.is_none() {
+                                self.begun = Some(crate::clock::now());
+                                return Ok(ReadEvent::Begun);
+                            }
+                            stream.readable().await?;
+                        }
+                        Err(error) => return Err(error.into()),
                     }
                 }
             }
@@ -218,8 +244,8 @@ impl FrameReader {
         }
     }
 
-    /// Reads what has arrived; false at the end of the stream.
-    async fn fill_staging(&mut self, stream: &TcpStream) -> Result<bool, ReadError> {
+    /// Reads what has arrived.
+    async fn fill_staging(&mut self, stream: &TcpStream) -> Result<Filled, ReadError> {
         if self.staging.is_none() {
             // No buffer while the client is silent.
             stream.readable().await?;
@@ -229,32 +255,37 @@ impl FrameReader {
             });
         }
         let Some(staging) = &mut self.staging else {
-            return Ok(true);
+            return Ok(Filled::Bytes);
         };
         staging.buffer.bytes.drain(..staging.start);
         staging.start = 0;
         let room = STAGING_BYTES - staging.buffer.bytes.len();
-        if staging.buffer.bytes.is_empty() {
-            match try_read_into(stream, &mut staging.buffer.bytes, room) {
-                Ok(read) => {
-                    if read == 0 {
-                        self.staging = None;
-                    }
-                    return Ok(read > 0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+        let was_empty = staging.buffer.bytes.is_empty();
+        match try_read_into(stream, &mut staging.buffer.bytes, room) {
+            Ok(0) => {
+                if was_empty {
                     self.staging = None;
-                    return Ok(true);
                 }
-                Err(error) => return Err(error.into()),
+                Ok(Filled::End)
             }
+            Ok(_) => Ok(Filled::Bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if was_empty {
+                    self.staging = None;
+                } else if self.begun.is_none() {
+                    // A length that is cut in two.
+                    self.begun = Some(crate::clock::now());
+                    return Ok(Filled::Begun);
+                } else {
+                    stream.readable().await?;
+                }
+                Ok(Filled::Bytes)
+            }
+            Err(error) => Err(error.into()),
         }
-        // A length that is cut in two: the frame has begun.
-        self.begun.get_or_insert_with(crate::clock::now);
-        Ok(read_into(stream, &mut staging.buffer.bytes, room).await? > 0)
     }
 
-    fn end_of_stream(&self) -> Result<Option<ReadFrame>, ReadError> {
+    fn end_of_stream(&self) -> Result<ReadEvent, ReadError> {
         match &self.step {
             Step::Body { size, buffer, .. } => Err(ReadError::Torn {
                 size: *size,
@@ -265,7 +296,7 @@ impl FrameReader {
                     size: LENGTH_BYTES,
                     read: staging.unread().len(),
                 }),
-                _ => Ok(None),
+                _ => Ok(ReadEvent::Closed),
             },
         }
     }
@@ -273,19 +304,6 @@ impl FrameReader {
 
 fn try_read_into(stream: &TcpStream, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
     stream.try_read_buf(&mut buffer.limit(bytes_max))
-}
-
-async fn read_into(
-    stream: &TcpStream,
-    buffer: &mut Vec<u8>,
-    bytes_max: usize,
-) -> io::Result<usize> {
-    loop {
-        match try_read_into(stream, buffer, bytes_max) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
-            done => return done,
-        }
-    }
 }
 
 #[cfg(test)]

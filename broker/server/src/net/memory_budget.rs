@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The budget is counted in units of this many bytes, so that it fits a semaphore's counter.
@@ -30,6 +31,8 @@ pub struct MemoryBudget {
     small: Share,
     large: Share,
     pool: Arc<BufferPool>,
+    /// How often a request had to wait for memory.
+    pub waits: IntCounter,
 }
 
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Share {
 
     fn try_take(&self, bytes: usize) -> Option<MemoryPermit> {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes));
-        permit.ok().map(|units| MemoryPermit { _units: units })
+        permit.ok().map(|units| MemoryPermit { units })
     }
 
     fn used_units(&self) -> usize {
@@ -66,7 +69,13 @@ impl Share {
 /// Bytes taken from the budget; dropping gives them back.
 #[derive(Debug)]
 pub struct MemoryPermit {
-    _units: OwnedSemaphorePermit,
+    units: OwnedSemaphorePermit,
+}
+
+impl MemoryPermit {
+    pub fn bytes(&self) -> usize {
+        self.units.num_permits() * UNIT_BYTES
+    }
 }
 
 impl MemoryBudget {
@@ -76,6 +85,11 @@ impl MemoryBudget {
             small: Share::new(budget_bytes / 4),
             large: Share::new(budget_bytes - budget_bytes / 4),
             pool: Arc::new(BufferPool::new(pooled_bytes_max)),
+            waits: IntCounter::new(
+                "strandline_request_memory_waits_total",
+                "Requests that had to wait for memory (queued.max.request.bytes).",
+            )
+            .expect("the name is valid"),
         }
     }
 
@@ -95,10 +109,11 @@ impl MemoryBudget {
             true => &self.large,
             false => &self.small,
         };
+        self.waits.inc();
         let acquire = Arc::clone(&share.units).acquire_many_owned(share.units_of(bytes));
         async move {
             let units = acquire.await.expect("the budget is never closed");
-            MemoryPermit { _units: units }
+            MemoryPermit { units }
         }
     }
 
@@ -108,6 +123,16 @@ impl MemoryBudget {
             bytes: self.pool.take(bytes),
             pool: Arc::clone(&self.pool),
         }
+    }
+
+    /// Bytes that requests may hold.
+    pub fn bytes_max(&self) -> usize {
+        (self.small.units_max + self.large.units_max) as usize * UNIT_BYTES
+    }
+
+    /// Bytes of idle buffers that are kept for reuse.
+    pub fn pooled_bytes(&self) -> usize {
+        self.pool.idle.lock().bytes
     }
 
     /// Bytes that requests hold now.

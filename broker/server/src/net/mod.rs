@@ -9,9 +9,15 @@ mod connection;
 mod frame_reader;
 mod memory_budget;
 mod metrics;
+mod request_metrics;
 mod response_writer;
 
-pub use acceptor::{BindError, ConnectionQuotas, SocketOptions, bind, serve, stop_signal};
+pub use acceptor::{
+    BindError, ConnectionMaxima, ConnectionQuotas, OverrideError, SocketOptions, bind,
+    parse_overrides, serve, stop_signal,
+};
 pub use connection::{ConnectionContext, ConnectionLimits};
 pub use memory_budget::MemoryBudget;
-pub use metrics::NetworkMetrics;
+pub use metrics::{NetworkMetrics, register_budget};
+pub use request_metrics::{RequestMetrics, RequestTimes};
+pub use response_writer::SENDFILE_BYTES_MIN;

@@ -2,13 +2,20 @@
 //!
 //! Slices of [`SENDFILE_BYTES_MIN`] and more go from the page cache to the socket without entering user space; smaller
 //! ones are read and joined with the header bytes around them, which saves system calls. Whoever builds the answer has
-//! seen to it that the slices are in the page cache: a `sendfile` that waits for the disk would hold its thread.
+//! seen to it that the slices are in the page cache: a `sendfile` that waits for the disk would hold its thread. That
+//! does not last: once a client has kept its answer waiting, every further piece is looked at again, and read in away
+//! from this thread when it is gone.
+//!
+//! Always: an answer that waits for its client holds its header bytes, at most [`JOINED_BYTES_MAX`] of records, and
+//! descriptors.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 use rustix::net::SendFlags;
 use strandline_log::FileSlice;
 use tokio::io::Interest;
@@ -16,11 +23,19 @@ use tokio::net::TcpStream;
 
 use super::metrics::NetworkMetrics;
 use crate::api::{FetchFrames, ResponsePart};
+use crate::clock;
+use crate::cold_reads::ColdReads;
 
 /// From this size on, records are sent from the file.
 pub const SENDFILE_BYTES_MIN: usize = 16 * 1024;
 /// One `sendfile` call's most bytes: a thread is not held longer than such a copy takes.
 const SENDFILE_BYTES_MAX: usize = 1 << 20;
+/// The same, when the pages have to be looked at first: about what a socket takes at a time.
+const STALE_SENDFILE_BYTES_MAX: usize = 256 * 1024;
+/// How much is joined in memory before it is sent.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
+/// For how long pages are trusted to stay in the page cache.
+const PAGES_STAY: Duration = Duration::from_secs(1);
 
 /// Why an answer did not reach the client whole. The connection is of no further use.
 #[derive(Debug, thiserror::Error)]
@@ -36,24 +51,32 @@ pub enum WriteError {
 pub struct ResponseWriter<'a> {
     pub stream: &'a TcpStream,
     pub metrics: &'a NetworkMetrics,
+    pub cold_reads: &'a ColdReads,
     /// How long the client may take nothing.
     pub send_timeout: Duration,
+    pub seen_in_cache: Instant,
+    /// The client has kept us waiting: pages may be gone again.
+    pub stale: bool,
 }
 
 impl ResponseWriter<'_> {
-    pub async fn write_bytes(&self, bytes: &[u8]) -> Result<(), WriteError> {
+    pub async fn write_bytes(&mut self, bytes: &[u8]) -> Result<(), WriteError> {
         self.send(bytes, SendFlags::empty()).await
     }
 
-    pub async fn write_fetch(&self, frames: &FetchFrames) -> Result<(), WriteError> {
+    pub async fn write_fetch(&mut self, frames: &FetchFrames) -> Result<(), WriteError> {
         let mut joined = BytesMut::new();
         for part in &frames.parts {
+            if joined.len() >= JOINED_BYTES_MAX {
+                self.send(&joined, SendFlags::MORE).await?;
+                joined.clear();
+            }
             match part {
                 ResponsePart::Bytes(bytes) => joined.extend_from_slice(bytes),
                 ResponsePart::File(slice) if slice.len < SENDFILE_BYTES_MIN => {
                     let start = joined.len();
                     joined.resize(start + slice.len, 0);
-                    read_slice(slice, &mut joined[start..])?;
+                    self.read_slice(slice, &mut joined[start..]).await?;
                 }
                 ResponsePart::File(slice) => {
                     // MSG_MORE: the header shares a packet with the records that follow.
@@ -66,7 +89,7 @@ impl ResponseWriter<'_> {
         self.send(&joined, SendFlags::empty()).await
     }
 
-    async fn send(&self, mut bytes: &[u8], flags: SendFlags) -> Result<(), WriteError> {
+    async fn send(&mut self, mut bytes: &[u8], flags: SendFlags) -> Result<(), WriteError> {
         while !bytes.is_empty() {
             let sent = self.stream.try_io(Interest::WRITABLE, || {
                 Ok(rustix::net::send(
@@ -86,16 +109,26 @@ impl ResponseWriter<'_> {
         Ok(())
     }
 
-    async fn send_file(&self, slice: &FileSlice) -> Result<(), WriteError> {
+    async fn send_file(&mut self, slice: &FileSlice) -> Result<(), WriteError> {
         let mut position = slice.position;
         let mut missing = slice.len;
         while missing > 0 {
+            let mut want = missing.min(SENDFILE_BYTES_MAX);
+            if self.stale {
+                want = want.min(STALE_SENDFILE_BYTES_MAX);
+                let next = FileSlice {
+                    file: Arc::clone(&slice.file),
+                    position,
+                    len: want,
+                };
+                self.see_in_cache(&next).await?;
+            }
             let sent = self.stream.try_io(Interest::WRITABLE, || {
                 Ok(rustix::fs::sendfile(
                     self.stream,
                     &*slice.file,
                     Some(&mut position),
-                    missing.min(SENDFILE_BYTES_MAX),
+                    want,
                 )?)
             });
             match sent {
@@ -112,22 +145,56 @@ impl ResponseWriter<'_> {
         Ok(())
     }
 
+    /// Reads a small slice; what is not in the page cache is waited for elsewhere.
+    async fn read_slice(&self, slice: &FileSlice, into: &mut [u8]) -> Result<(), WriteError> {
+        let mut done = 0;
+        while done < into.len() {
+            let missing = into.len() - done;
+            let position = slice.position + done as u64;
+            let mut buffers = [IoSliceMut::new(&mut into[done..])];
+            match preadv2(&*slice.file, &mut buffers, position, ReadWriteFlags::NOWAIT) {
+                Ok(0) => return Err(WriteError::FileEnded { missing }),
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    let rest = FileSlice {
+                        file: Arc::clone(&slice.file),
+                        position,
+                        len: missing,
+                    };
+                    if error == Errno::AGAIN {
+                        self.cold_reads.warm(std::slice::from_ref(&rest)).await?;
+                    }
+                    return read_now(&rest, &mut into[done..]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that sending the slice will not wait for the disk.
+    async fn see_in_cache(&self, slice: &FileSlice) -> Result<(), WriteError> {
+        Ok(self.cold_reads.warm(std::slice::from_ref(slice)).await?)
+    }
+
     /// Waits until the socket takes bytes again.
-    async fn wait(&self, error: io::Error) -> Result<(), WriteError> {
+    async fn wait(&mut self, error: io::Error) -> Result<(), WriteError> {
         match error.kind() {
             io::ErrorKind::Interrupted => Ok(()),
             io::ErrorKind::WouldBlock => {
                 match tokio::time::timeout(self.send_timeout, self.stream.writable()).await {
-                    Ok(ready) => Ok(ready?),
-                    Err(_) => Err(WriteError::Stalled(self.send_timeout)),
+                    Ok(ready) => ready?,
+                    Err(_) => return Err(WriteError::Stalled(self.send_timeout)),
                 }
+                self.stale |= clock::now() >= self.seen_in_cache + PAGES_STAY;
+                Ok(())
             }
             _ => Err(error.into()),
         }
     }
 }
 
-fn read_slice(slice: &FileSlice, into: &mut [u8]) -> Result<(), WriteError> {
+fn read_now(slice: &FileSlice, into: &mut [u8]) -> Result<(), WriteError> {
     let missing = into.len();
     slice
         .file
@@ -143,7 +210,6 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use std::io::Write;
-    use std::sync::Arc;
     use tokio::io::AsyncReadExt;
     use tokio::net::TcpListener;
 
@@ -170,10 +236,14 @@ mod tests {
         });
         let stream = TcpStream::connect(address).await.expect("connects");
         let metrics = NetworkMetrics::new(&prometheus::Registry::new()).expect("registers");
-        let writer = ResponseWriter {
+        let cold_reads = ColdReads::new(1, &prometheus::Registry::new()).expect("registers");
+        let mut writer = ResponseWriter {
             stream: &stream,
             metrics: &metrics,
+            cold_reads: &cold_reads,
             send_timeout: Duration::from_secs(10),
+            seen_in_cache: clock::now(),
+            stale: false,
         };
         let frames = FetchFrames {
             parts: vec![

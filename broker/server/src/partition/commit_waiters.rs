@@ -82,6 +82,7 @@ mod tests {
             last_offset: base_offset,
             log_append_time_ms: -1,
             log_start_offset: 0,
+            appended_at: crate::clock::now(),
         }
     }
 

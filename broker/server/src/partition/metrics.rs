@@ -1,6 +1,10 @@
 //! What partitions count. A topic's counters are looked up once and then held by its partitions.
 
+use std::sync::Arc;
+
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+
+use super::TopicLabels;
 
 /// The families, one per broker.
 #[derive(Clone)]
@@ -12,6 +16,7 @@ pub struct PartitionMetrics {
     produce_failed: IntCounterVec,
     fetch_failed: IntCounterVec,
     flush_seconds: Histogram,
+    labels: Arc<TopicLabels>,
 }
 
 /// One topic's counters.
@@ -68,10 +73,16 @@ impl PartitionMetrics {
                 "strandline_topic_failed_fetch_requests_total",
                 "Fetches of a partition of the topic that were answered with an error.",
             )?,
+            labels: Arc::default(),
         })
     }
 
+    pub fn labels(&self) -> &Arc<TopicLabels> {
+        &self.labels
+    }
+
     pub fn topic(&self, topic: &str) -> TopicMetrics {
+        let topic = self.labels.admit(topic);
         let of = |family: &IntCounterVec| family.with_label_values(&[topic]);
         TopicMetrics {
             bytes_in: of(&self.bytes_in),
@@ -86,6 +97,9 @@ impl PartitionMetrics {
 
     /// A deleted topic leaves no series behind.
     pub fn forget(&self, topic: &str) {
+        if !self.labels.forget(topic) {
+            return;
+        }
         for family in [
             &self.bytes_in,
             &self.batches_in,

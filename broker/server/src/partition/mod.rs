@@ -13,22 +13,26 @@ mod append_replies;
 mod append_threads;
 mod commit_queue;
 mod commit_waiters;
-mod errors;
 mod fetch_waiters;
 mod metrics;
 #[allow(clippy::module_inception)]
 mod partition;
+mod topic_labels;
 
 pub use append_queue::PendingAppend;
 pub use append_replies::{AppendReplies, AppendReply};
 pub use append_threads::{AppendThreads, Schedule};
-pub use errors::{log_error, read_error};
 pub use fetch_waiters::{FetchWaiter, FetchWaiters};
 pub use metrics::{PartitionMetrics, TopicMetrics};
 pub use partition::{Leadership, Partition, PartitionParts, Stalled};
+pub use topic_labels::TopicLabels;
 
-use strandline_log::{Offset, TimestampMs};
+use std::time::Instant;
+
+use strandline_log::{AppendError, Offset, TimestampMs};
 use strandline_wire::KafkaError;
+
+use crate::errors;
 
 /// What must hold before an append is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub struct Appended {
     /// -1 unless the topic uses LogAppendTime.
     pub log_append_time_ms: TimestampMs,
     pub log_start_offset: Offset,
+    /// When the log had it: what comes after is waiting for replicas.
+    pub appended_at: Instant,
 }
 
 /// Why a batch was not appended, or not as safely as was asked.
@@ -71,6 +77,15 @@ impl AppendFailure {
         Self {
             error,
             message: None,
+        }
+    }
+}
+
+impl From<&AppendError> for AppendFailure {
+    fn from(error: &AppendError) -> Self {
+        Self {
+            error: errors::append_error(error),
+            message: Some(error.to_string()),
         }
     }
 }

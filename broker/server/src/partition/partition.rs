@@ -375,6 +375,7 @@ impl Partition {
     fn settle(&self, group: AppendedGroup) {
         let log = &self.parts.log;
         let results = group.answers;
+        let appended_at = clock::now();
         let mut ends = Vec::with_capacity(results.len());
         let mut outcomes = Vec::with_capacity(results.len());
         for (result, (acks, reply, bytes, records)) in results {
@@ -394,12 +395,13 @@ impl Partition {
                         last_offset: info.last_offset,
                         log_append_time_ms: info.log_append_time_ms,
                         log_start_offset: info.log_start_offset,
+                        appended_at,
                     };
                     outcomes.push((acks, reply, Ok(appended)));
                 }
                 Err(error) => {
                     self.parts.metrics.produce_failed.inc();
-                    outcomes.push((acks, reply, Err(super::errors::append_failure(&error))));
+                    outcomes.push((acks, reply, Err(AppendFailure::from(&error))));
                 }
             }
         }

@@ -13,7 +13,8 @@ use strandline_wire::KafkaError;
 
 use super::sessions::SessionFetch;
 use crate::api::Apis;
-use crate::partition::{self, Partition};
+use crate::errors;
+use crate::partition::Partition;
 use crate::tier_driver::PendingRemoteRead;
 
 /// What was found.
@@ -28,6 +29,8 @@ pub struct Look {
     pub aborted: Vec<AbortedTxn>,
     pub slices: Vec<FileSlice>,
     pub bytes: usize,
+    /// What was found was appended not long ago.
+    pub recent: bool,
     /// A download is under way; it goes on whether or not anyone waits.
     pub remote: Option<PendingRemoteRead>,
     /// There is more than was read: the answer was full, or the download is not done.
@@ -57,6 +60,7 @@ impl Look {
             aborted: Vec::new(),
             slices: Vec::new(),
             bytes: 0,
+            recent: false,
             remote: None,
             unread: false,
         }
@@ -115,7 +119,7 @@ impl Look {
                     %error,
                     "a remote read failed for longer than consumers are kept waiting"
                 );
-                self.fail(KafkaError::KafkaStorageError);
+                self.fail(errors::remote_read_error(&error));
             }
         }
     }
@@ -212,15 +216,16 @@ pub async fn look(terms: &Terms<'_>, candidate: Candidate, max_bytes: usize, fir
         Ok(read) => {
             look.unread = read.is_empty();
             look.bytes = read.bytes;
+            look.recent = from >= partition.hot_start();
             if terms.read_committed {
                 match log.aborted_transactions(from, read.end_bound) {
                     Ok(aborted) => look.aborted = aborted,
-                    Err(error) => look.fail(partition::log_error(&error)),
+                    Err(error) => look.fail(errors::log_error(&error)),
                 }
             }
             look.slices = read.slices;
         }
-        Err(error) => match partition::read_error(&error) {
+        Err(error) => match errors::read_error(&error) {
             Some(code) => {
                 partition.metrics().fetch_failed.inc();
                 if code != KafkaError::OffsetOutOfRange {

@@ -19,25 +19,27 @@ use std::time::{Duration, Instant};
 
 use kafka_protocol::messages::FetchRequest;
 use strandline_core::fetch_session::Candidate;
+use strandline_log::FileSlice;
 use strandline_wire::Api;
 
 use self::look::{Look, Terms, look};
 use self::respond::Answered;
 use self::sessions::SessionFetch;
-use super::{Apis, RequestContext, ResponseBody};
+use super::{Apis, RequestContext, Response, ResponseBody};
 use crate::clock;
+use crate::net::SENDFILE_BYTES_MIN;
 
 pub use self::sessions::FetchSessions;
 
 const READ_COMMITTED: i8 = 1;
 
-pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest) -> ResponseBody {
+pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest) -> Response {
     let version = context.api_version;
     let mut fetch = match apis.sessions.begin(version, &request) {
         Ok(fetch) => fetch,
         Err(error) => {
             apis.count_error(Api::Fetch, error);
-            return respond::whole_error(apis, context, error);
+            return respond::whole_error(context, error).into();
         }
     };
     let replica_id = if version >= 15 {
@@ -55,6 +57,8 @@ pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest
     let deadline = context.received + max_wait;
     let read_committed = request.isolation_level == READ_COMMITTED;
 
+    // Spent on waiting for records and for the object store.
+    let mut remote = Duration::ZERO;
     loop {
         let image = apis.metadata.image();
         let terms = Terms {
@@ -67,14 +71,18 @@ pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest
         let candidates = apis.sessions.candidates(&fetch);
         // An incremental fetch without a change has nothing to look at, and waits for one.
         let nothing_asked = candidates.is_empty() && !fetch.is_incremental();
-        let looks = look_at_all(&terms, candidates, max_bytes, deadline).await;
+        let looks = look_at_all(&terms, candidates, max_bytes, deadline, &mut remote).await;
         let bytes: usize = looks.iter().map(|look| look.bytes).sum();
         let due = nothing_asked
             || bytes >= min_bytes
             || looks.iter().any(Look::is_urgent)
             || clock::now() >= deadline;
         if due {
-            return answer(apis, context, &fetch, &image, looks, read_committed).await;
+            let body = answer(apis, context, &fetch, &image, looks, read_committed).await;
+            return Response {
+                body,
+                remote: Some(remote),
+            };
         }
         let changed = apis.sessions.park(&fetch, &looks);
         if !fetch.is_watching() {
@@ -83,7 +91,9 @@ pub async fn handle(apis: &Apis, context: &RequestContext, request: FetchRequest
             continue;
         }
         if !changed {
+            let parked = clock::now();
             wait(&fetch, min_bytes - bytes, deadline).await;
+            remote += parked.elapsed();
         }
     }
 }
@@ -93,6 +103,7 @@ async fn look_at_all(
     candidates: Vec<Candidate>,
     max_bytes: usize,
     deadline: Instant,
+    remote: &mut Duration,
 ) -> Vec<Look> {
     let mut looks = Vec::with_capacity(candidates.len());
     let mut bytes_left = max_bytes;
@@ -106,9 +117,11 @@ async fn look_at_all(
     // All downloads have begun; now they are waited for, each within the same deadline.
     for looked in &mut looks {
         if looked.remote.is_some() {
+            let begun = clock::now();
             looked
                 .take_remote(terms.apis, deadline, bytes_left, !found)
                 .await;
+            *remote += begun.elapsed();
             found |= looked.bytes > 0;
             bytes_left = bytes_left.saturating_sub(looked.bytes);
         }
@@ -124,6 +137,21 @@ async fn wait(fetch: &SessionFetch, bytes_missing: usize, deadline: Instant) {
     fetch.waiter.disarm();
 }
 
+/// So that sending the answer will not wait for the disk.
+async fn see_in_page_cache(apis: &Apis, look: &Look) -> std::io::Result<()> {
+    if look.recent {
+        // Smaller ones are read when they are sent, and that does not wait either.
+        let sent_from_file = |slice: &&FileSlice| slice.len >= SENDFILE_BYTES_MIN;
+        let slices = look.slices.iter().filter(sent_from_file);
+        return apis.cold_reads.warm_recent(slices).await;
+    }
+    apis.cold_reads.warm(&look.slices).await?;
+    if let Some(last) = look.slices.last() {
+        apis.cold_reads.read_ahead(last);
+    }
+    Ok(())
+}
+
 async fn answer(
     apis: &Apis,
     context: &RequestContext,
@@ -136,7 +164,7 @@ async fn answer(
         Ok(belongs) => belongs,
         Err(error) => {
             apis.count_error(Api::Fetch, error);
-            return respond::whole_error(apis, context, error);
+            return respond::whole_error(context, error);
         }
     };
     let mut answered = Vec::with_capacity(looks.len());
@@ -144,7 +172,7 @@ async fn answer(
         if !belongs {
             continue;
         }
-        if let Err(error) = apis.cold_reads.warm(&look.slices).await {
+        if let Err(error) = see_in_page_cache(apis, &look).await {
             tracing::warn!(partition = look.candidate.partition, %error, "reading ahead for a fetch failed");
             look.slices.clear();
             look.bytes = 0;
@@ -161,5 +189,5 @@ async fn answer(
             read_committed,
         });
     }
-    respond::answer(apis, context, image, fetch.context.session_id, answered)
+    respond::answer(context, image, fetch.context.session_id, answered)
 }

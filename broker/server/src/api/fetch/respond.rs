@@ -9,16 +9,13 @@ use strandline_core::fetch_session::SessionTopic;
 use strandline_core::metadata::MetadataImage;
 use strandline_log::FileSlice;
 use strandline_wire::{
-    Api, FetchPartitionPart, FetchResponseParts, FetchTopicPart, KafkaError, encode_fetch_response,
+    FetchPartitionPart, FetchResponseParts, FetchTopicPart, KafkaError, encode_fetch_response,
 };
 use uuid::Uuid;
 
 use super::look::Look;
 use crate::api::text::{text, topic_name};
-use crate::api::{Apis, FetchFrames, RequestContext, ResponseBody, ResponsePart, brokers};
-
-/// Slices below this size are copied next to the headers: a sendfile of its own would cost more.
-const SENDFILE_BYTES_MIN: usize = 16 * 1024;
+use crate::api::{FetchFrames, RequestContext, ResponseBody, ResponsePart, brokers};
 
 /// A look that goes into the answer.
 pub struct Answered {
@@ -26,17 +23,16 @@ pub struct Answered {
     pub read_committed: bool,
 }
 
-pub fn whole_error(apis: &Apis, context: &RequestContext, error: KafkaError) -> ResponseBody {
+pub fn whole_error(context: &RequestContext, error: KafkaError) -> ResponseBody {
     // Versions without a field for it have no sessions, and so no such error.
     let parts = FetchResponseParts {
         error_code: error.code(),
         ..FetchResponseParts::default()
     };
-    encode(apis, context, &parts, Vec::new())
+    encode(context, &parts, Vec::new())
 }
 
 pub fn answer(
-    apis: &Apis,
     context: &RequestContext,
     image: &MetadataImage,
     session_id: i32,
@@ -91,7 +87,7 @@ pub fn answer(
         node_endpoints,
         ..FetchResponseParts::default()
     };
-    encode(apis, context, &parts, records)
+    encode(context, &parts, records)
 }
 
 fn partition_part(
@@ -144,7 +140,6 @@ fn partition_part(
 }
 
 fn encode(
-    apis: &Apis,
     context: &RequestContext,
     parts: &FetchResponseParts,
     records: Vec<Vec<FileSlice>>,
@@ -162,23 +157,10 @@ fn encode(
     for chunk in encoded.chunks {
         buffer.extend_from_slice(&chunk);
         for slice in records.next().into_iter().flatten() {
-            if slice.len >= SENDFILE_BYTES_MIN {
-                if !buffer.is_empty() {
-                    out.push(ResponsePart::Bytes(buffer.split().freeze()));
-                }
-                out.push(ResponsePart::File(slice));
-            } else {
-                match slice.read_to_bytes() {
-                    Ok(bytes) => buffer.extend_from_slice(&bytes),
-                    Err(error) => {
-                        // The header has promised these bytes.
-                        apis.count_error(Api::Fetch, KafkaError::KafkaStorageError);
-                        return ResponseBody::Close(format!(
-                            "reading records for a fetch answer failed: {error}"
-                        ));
-                    }
-                }
+            if !buffer.is_empty() {
+                out.push(ResponsePart::Bytes(buffer.split().freeze()));
             }
+            out.push(ResponsePart::File(slice));
         }
     }
     if !buffer.is_empty() {

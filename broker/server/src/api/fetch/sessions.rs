@@ -23,6 +23,12 @@ const SHARDS: i32 = 8;
 /// Kafka's min.incremental.fetch.session.eviction.ms.
 const EVICTION_MS: i64 = 120_000;
 
+/// One shard's part of all slots: together they have no more.
+fn slots_of_shard(slots_max: usize, shard: usize) -> usize {
+    let shards = SHARDS as usize;
+    slots_max / shards + usize::from(shard < slots_max % shards)
+}
+
 /// A slot's tie to a partition; undone when dropped.
 pub struct PartitionWatch {
     partition: Weak<Partition>,
@@ -69,6 +75,7 @@ pub struct FetchSessions {
     sessions: IntGauge,
     partitions: IntGauge,
     evictions: IntCounter,
+    looks: IntCounter,
 }
 
 /// One fetch on its way through its session, or without one.
@@ -116,10 +123,15 @@ impl FetchSessions {
         registry.register(Box::new(sessions.clone()))?;
         registry.register(Box::new(partitions.clone()))?;
         registry.register(Box::new(evictions.clone()))?;
+        let looks = IntCounter::new(
+            "strandline_fetch_partitions_looked_at_total",
+            "Partitions that fetches looked at. A session's fetch looks only at what changed.",
+        )?;
+        registry.register(Box::new(looks.clone()))?;
         let shards = (0..SHARDS)
             .map(|shard| {
                 let config = FetchSessionConfig {
-                    slots_max: slots_max.div_ceil(SHARDS as usize),
+                    slots_max: slots_of_shard(slots_max, shard as usize),
                     eviction_ms: EVICTION_MS,
                     shard,
                     shards: SHARDS,
@@ -139,6 +151,7 @@ impl FetchSessions {
             sessions,
             partitions,
             evictions,
+            looks,
         })
     }
 
@@ -178,7 +191,9 @@ impl FetchSessions {
         for slot in fetch.waiter.take_dirty() {
             shard.cache.mark_dirty(fetch.context.session_id, Slot(slot));
         }
-        shard.cache.candidates(&fetch.context)
+        let candidates = shard.cache.candidates(&fetch.context);
+        self.looks.inc_by(candidates.len() as u64);
+        candidates
     }
 
     /// Ties a session's slot to the partition that its name or id means now.

@@ -192,10 +192,10 @@ impl Node {
 pub async fn body(handled: Handled) -> ResponseBody {
     match handled {
         Handled::Ready(body) => body,
-        Handled::Pending(answer) => answer.await,
+        Handled::Pending(answer) => answer.await.body,
         Handled::Stalled { admitted, answer } => {
             admitted.await;
-            answer.await
+            answer.await.body
         }
     }
 }

@@ -15,6 +15,26 @@ fn frame(len: usize, fill: u8) -> Vec<u8> {
     bytes
 }
 
+async fn frame_from(reader: &mut FrameReader, stream: &TcpStream) -> ReadFrame {
+    loop {
+        match reader.next(stream).await.expect("reads") {
+            ReadEvent::Frame(frame) => return frame,
+            ReadEvent::Begun => assert!(reader.begun().is_some()),
+            ReadEvent::Closed => panic!("closed"),
+        }
+    }
+}
+
+async fn error_from(reader: &mut FrameReader, stream: &TcpStream) -> ReadError {
+    loop {
+        match reader.next(stream).await {
+            Err(error) => return error,
+            Ok(ReadEvent::Begun) => {}
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+}
+
 fn budget() -> Arc<MemoryBudget> {
     Arc::new(MemoryBudget::new(8 << 20, 8 << 20))
 }
@@ -37,12 +57,15 @@ async fn frames_of_all_sizes_arrive_whole_and_in_order() {
     let budget = budget();
     let mut reader = FrameReader::new(2 << 20, Arc::clone(&budget));
     for (len, fill) in sizes.iter().zip(1u8..) {
-        let got = reader.next(&server).await.expect("reads").expect("a frame");
+        let got = frame_from(&mut reader, &server).await;
         assert_eq!(got.bytes.len(), *len);
         assert!(got.bytes.iter().all(|b| *b == fill));
     }
     writer.await.expect("writer");
-    assert!(reader.next(&server).await.expect("reads").is_none());
+    assert!(matches!(
+        reader.next(&server).await.expect("reads"),
+        ReadEvent::Closed
+    ));
     assert_eq!(budget.used_bytes(), 0);
     assert!(reader.staging.is_none());
 }
@@ -73,7 +96,7 @@ async fn a_torn_frame_says_how_much_was_read() {
         .expect("writes");
     drop(client);
     let mut reader = FrameReader::new(1 << 20, budget());
-    let error = reader.next(&server).await.expect_err("torn");
+    let error = error_from(&mut reader, &server).await;
     assert!(
         matches!(
             error,
@@ -100,7 +123,7 @@ async fn a_frame_waits_for_the_budget_and_then_goes_on() {
     }
     assert!(reader.begun().is_none());
     drop(taken);
-    let got = reader.next(&server).await.expect("reads").expect("a frame");
+    let got = frame_from(&mut reader, &server).await;
     assert_eq!(got.bytes.len(), 10_000);
 }
 
@@ -111,8 +134,8 @@ async fn only_a_produce_holds_its_permit_through_its_slices() {
         client.write_all(&frame(100, fill)).await.expect("writes");
     }
     let mut reader = FrameReader::new(1 << 20, budget());
-    let produce = reader.next(&server).await.expect("reads").expect("a frame");
-    let other = reader.next(&server).await.expect("reads").expect("a frame");
+    let produce = frame_from(&mut reader, &server).await;
+    let other = frame_from(&mut reader, &server).await;
     assert!(produce.permit.is_none());
     assert!(other.permit.is_some());
 }
