@@ -42,7 +42,7 @@ impl PartitionMetrics {
         let flush_seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "strandline_log_flush_seconds",
-                "How long the syncs took that acknowledgements waited for.",
+                "Seconds that the syncs took which acknowledgements waited for.",
             )
             .buckets(prometheus::exponential_buckets(0.0001, 2.0, 16)?),
         )?;
