@@ -94,7 +94,7 @@ const HOW: &str = "
   row; starting, idling, restarting and the smallest heap have brokers of their own.
 - Both brokers have the same settings (below) and the same topics. Clients run on the same machine and take their share of
   its processors, so CPU for the work judges, and throughput is that of broker and client together.
-- Broker CPU is user and system time of the broker's process alone, from /proc, in ticks of 10 ms. Peak memory is its
+- Broker CPU is user and system time of the broker's process alone, from /proc. Peak memory is its
   resident high-water mark, reset before each row; \"all rows\" is the largest of a round.
 - Our load replays pre-built batches without producer ids over raw connections (Produce 13, Fetch 17 in sessions). A paced
   load is open-loop: latency counts from when a request was due, so a stall is not omitted. \"java\" rows are Kafka's own

@@ -219,7 +219,7 @@ impl<'a> Session<'a> {
         run_loads(port, vec![replay(Shape::KILOBYTE, large, 8)])?;
         run_loads(port, vec![replay(Shape::ONE_RECORD, small, 16)])?;
         let end = self.cluster()?.wait_until_served(TOPIC, 1)?[0];
-        let reader = Fetch::new(id, &[(0, 0, Some(end))], self.settings.pick(4, 8));
+        let reader = Fetch::new(id, &[(0, 0, Some(end))], 1);
         run_loads(
             port,
             vec![Load {
@@ -289,7 +289,7 @@ impl<'a> Session<'a> {
         self.peak_bytes_max = self.peak_bytes_max.max(after.peak_bytes);
         Ok(Measured {
             value,
-            cpu: after.cpu - before.cpu,
+            cpu: after.cpu_since(&before),
             peak_bytes: after.peak_bytes,
             disk_read_bytes: after.disk_read_bytes - before.disk_read_bytes,
             idle_percent,

@@ -31,7 +31,7 @@ pub fn rows() -> Vec<Row> {
 
 /// What all consumers of a row read together.
 fn total_bytes(session: &Session<'_>) -> u64 {
-    session.settings.pick(4 << 30, 8 << 30)
+    session.settings.pick(4 << 30, 6 << 30)
 }
 
 fn hot(name: &'static str, consumers: u64) -> Row {

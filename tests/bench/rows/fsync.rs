@@ -49,7 +49,7 @@ fn row(name: &'static str, producers: usize) -> Row {
         figures: vec![rate, Figure::new("p99", "ms")],
         run: Box::new(move |session| {
             let warm_up = Duration::from_millis(500);
-            let duration = Duration::from_secs(session.settings.pick(2, 4));
+            let duration = Duration::from_secs(session.settings.pick(2, 3));
             let measured = if session.contender == Contender::Floor {
                 let load = |duration| load(TopicId::nil(), producers, duration, Answers::Any);
                 session.measure_floor(

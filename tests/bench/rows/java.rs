@@ -108,7 +108,7 @@ fn produce(name: &'static str, what: &str, record_bytes: u64, is_quick: bool, cp
         contenders: BROKERS,
         figures: vec![cpu, RATE, Figure::new("peak memory", "MiB")],
         run: Box::new(move |session| {
-            let bytes = session.settings.pick(512 << 20, 1 << 30);
+            let bytes = session.settings.pick(384 << 20, 512 << 20);
             let records = bytes / record_bytes;
             let properties = ["batch.size=65536", "linger.ms=5"];
             let (measured, rate) = produce_with(session, 6, records, record_bytes, &properties)?;
@@ -132,7 +132,7 @@ fn one_record() -> Row {
             Figure::new("throughput", "requests/s"),
         ],
         run: Box::new(|session| {
-            let records = session.settings.pick(60_000, 150_000);
+            let records = session.settings.pick(60_000, 120_000);
             let properties = ["batch.size=0", "linger.ms=0"];
             let (measured, rate) = produce_with(session, 1, records, 100, &properties)?;
             Ok(vec![measured.cpu_us_per(records), rate])
@@ -194,7 +194,7 @@ fn end_to_end() -> Row {
             session.ensure_warm()?;
             session.cluster()?.create_topic(TOPIC, 1, &[])?;
             let bootstrap = session.bootstrap()?;
-            let records = session.settings.pick("3000", "6000");
+            let records = session.settings.pick("3000", "5000");
             let arguments = [
                 "--bootstrap-server",
                 &bootstrap,

@@ -74,7 +74,7 @@ fn paced() -> Row {
             session.ensure_warm()?;
             let id = session.cluster()?.create_topic(TOPIC, PARTITIONS, &[])?;
             let port = session.port()?;
-            let seconds = session.settings.pick(6, 15);
+            let seconds = session.settings.pick(5, 12);
             let measured = session.measure(|| run_loads(port, vec![load(id, seconds)]))?;
             session.delete_topic(TOPIC)?;
             let mut samples = percentiles(&measured.value).to_vec();
@@ -115,7 +115,7 @@ fn beside_history() -> Row {
             evict(&session.server()?.data(), HISTORY_TOPIC)?;
             let port = session.port()?;
             let readers = read_history(&history);
-            let seconds = session.settings.pick(6, 12);
+            let seconds = session.settings.pick(5, 10);
             let measured = session.measure(|| beside(port, readers, load(id, seconds)))?;
             session.delete_topic(TOPIC)?;
             let (paced, read) = &measured.value;
@@ -198,7 +198,7 @@ fn end_to_end() -> Row {
             session.ensure_warm()?;
             let id = session.cluster()?.create_topic(TOPIC, 1, &[])?;
             let port = session.port()?;
-            let seconds = session.settings.pick(5, 15);
+            let seconds = session.settings.pick(5, 10);
             let pace = Pace::per_second(PER_SECOND, WARM_UP + Duration::from_secs(seconds));
             let records = PER_SECOND * (WARM_UP.as_secs() + seconds);
             let mut reader = Fetch::new(id, &[(0, 0, Some(records as i64))], 1);

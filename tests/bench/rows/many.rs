@@ -37,7 +37,7 @@ pub fn rows() -> Vec<Row> {
                 batch: BatchSize::Records(10),
                 compression: Compression::None,
             };
-            let seconds = session.settings.pick(5, 10);
+            let seconds = session.settings.pick(5, 8);
             let warm_up = Duration::from_secs(2);
             let load = Load {
                 replay: Some(Replay {
