@@ -42,7 +42,7 @@ impl Flusher {
         let seconds = Histogram::with_opts(
             HistogramOpts::new(
                 "strandline_log_flusher_pass_seconds",
-                "How long the flusher took to bring the unsynced bytes of a folder down.",
+                "Seconds that the flusher took to bring the unsynced bytes of a folder down.",
             )
             .buckets(prometheus::exponential_buckets(0.001, 2.0, 14)?),
         )?;
