@@ -4,6 +4,7 @@ mod bench;
 mod clients;
 mod crash;
 mod demo;
+mod disk_full;
 mod docs;
 mod export;
 mod frames;

@@ -282,7 +282,12 @@ struct Folders {
 
 /// Locks the folders and checks whose they are. A fresh node draws its cluster's id here.
 fn open_folders(config: &BrokerConfig, open_files_max: u64) -> anyhow::Result<Folders> {
-    let known = MetaProperties::read(first_log_dir(config))?.map(|meta| meta.cluster_id);
+    // A folder that cannot be read is the log manager's to judge.
+    let known = config
+        .log_dirs
+        .iter()
+        .find_map(|dir| MetaProperties::read(dir).ok().flatten())
+        .map(|meta| meta.cluster_id);
     let cluster_id = known.unwrap_or_else(|| uuid_to_base64(&ids::new_uuid()));
     let logs = LogManager::open(LogManagerConfig {
         dirs: config.log_dirs.clone(),
@@ -449,6 +454,12 @@ impl Health for BrokerHealth {
             report
                 .problems
                 .push(format!("the task {task} died and is started again shortly"));
+        }
+        for dir in self.logs.unusable_dirs() {
+            report.problems.push(format!(
+                "the log folder {} could not be used at the start; its partitions are not served",
+                dir.display()
+            ));
         }
         for dir in self.logs.dirs() {
             if self.logs.is_offline(&dir) {

@@ -96,6 +96,16 @@ impl MetadataDriver {
                 .then(|| topic_config::log_config(&self.config, &image, &topic.name))
         };
         let report = self.replicas.logs().load_logs(&resolve, clock::now_ms())?;
+        let logs = self.replicas.logs();
+        if logs.is_a_dir_away() {
+            for topic in image.topics.iter() {
+                for (index, partition) in (0..).zip(&topic.partitions) {
+                    if partition.replicas.contains(&self.config.node_id) {
+                        logs.set_away(&TopicPartition::new(Arc::clone(&topic.name), index));
+                    }
+                }
+            }
+        }
         for (tp, error) in &report.failed {
             tracing::error!(partition = %tp, %error, "the log cannot be opened: the partition is offline");
         }

@@ -38,7 +38,12 @@ impl LogManager {
         };
         let parent = log.folder.parent().unwrap_or_else(|| Path::new("."));
         let name = set_aside_name(parent, tp, TopicId::nil(), DELETE_SUFFIX);
-        std::fs::rename(&log.folder, parent.join(name)).at("rename", &log.folder)?;
+        match std::fs::rename(&log.folder, parent.join(name)) {
+            Ok(()) => {}
+            // Its directory is away. When it is back, the log is found to be nobody's.
+            Err(_) if !log.folder.exists() => {}
+            Err(e) => return Err(crate::StorageError::new("rename", &log.folder, e).into()),
+        }
         if let Some(dir) = self.dir(parent) {
             dir.note_deleted(tp);
         }

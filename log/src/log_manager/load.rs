@@ -40,6 +40,11 @@ struct Checkpoints {
     high_watermarks: BTreeMap<TopicPartition, Offset>,
 }
 
+struct LoadedDir {
+    outcomes: Vec<Outcome>,
+    checkpoints: Checkpoints,
+}
+
 enum Outcome {
     Loaded(Arc<Log>, RecoveryReport),
     Failed(TopicPartition, FailedLog),
@@ -55,10 +60,22 @@ impl LogManager {
     ) -> Result<LoadReport, LogManagerError> {
         let mut report = LoadReport::default();
         for dir in &self.dirs {
-            for outcome in self.load_dir(dir, resolve, now_ms)? {
+            let loaded = match self.load_dir(dir, resolve, now_ms) {
+                Ok(loaded) => loaded,
+                // Its partitions stay offline, the others serve.
+                Err(error) if self.dirs.len() > 1 => {
+                    dir.fail(&error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut cut = false;
+            for outcome in loaded.outcomes {
                 match outcome {
                     Outcome::Loaded(log, recovery) => {
                         let tp = log.topic_partition().clone();
+                        let written = loaded.checkpoints.recovery_points.get(&tp);
+                        cut |= written.is_some_and(|written| log.recovery_point() < *written);
                         report.logs.push((tp.clone(), recovery));
                         self.logs.write().insert(tp, log);
                     }
@@ -73,6 +90,13 @@ impl LogManager {
                     }
                 }
             }
+            if cut {
+                // Before anything is appended: it would be taken for synced after another crash.
+                self.checkpoint_dir(dir, self.logs().iter())?;
+            }
+        }
+        if self.dirs.iter().all(LogDir::is_offline) {
+            return Err(LogManagerError::NoDirOnline);
         }
         report.logs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(report)
@@ -83,7 +107,7 @@ impl LogManager {
         dir: &LogDir,
         resolve: Resolve<'_>,
         now_ms: TimestampMs,
-    ) -> Result<Vec<Outcome>, LogManagerError> {
+    ) -> Result<LoadedDir, LogManagerError> {
         let checkpoints = Checkpoints::read(dir)?;
         // Whatever stops us from here on is a crash.
         dir.clean_shutdown_file().delete()?;
@@ -113,7 +137,10 @@ impl LogManager {
             };
         }
         gone.iter().for_each(|tp| dir.note_deleted(tp));
-        Ok(outcomes)
+        Ok(LoadedDir {
+            outcomes,
+            checkpoints,
+        })
     }
 
     fn load_log(

@@ -88,6 +88,13 @@ impl LogDir {
         self.health.is_offline()
     }
 
+    /// Takes the directory offline: it cannot be read or written.
+    pub fn fail(&self, error: &LogManagerError) {
+        let cause = std::io::Error::other(error.to_string());
+        let cause = StorageError::new("use", self.path(), cause);
+        self.health.mark_offline(&cause);
+    }
+
     pub fn clean_shutdown_file(&self) -> CleanShutdownFile {
         CleanShutdownFile::new(&self.path)
     }

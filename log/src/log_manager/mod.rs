@@ -68,10 +68,23 @@ pub enum LogManagerError {
     Log(#[from] LogError),
 }
 
+impl LogManagerError {
+    /// The disk or the permissions are at fault, not whose the directory is.
+    fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Storage(_) => true,
+            Self::StateFile(e) => e.is_io(),
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct LogManager {
     config: LogManagerConfig,
     dirs: Vec<LogDir>,
+    /// Directories that could not be opened.
+    unusable: Vec<PathBuf>,
     files: Arc<FileCache>,
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     /// Logs that could not be loaded. Their folders are left as they are: nobody may begin anew in them.
@@ -85,17 +98,32 @@ struct FailedLog {
 }
 
 impl LogManager {
-    /// Takes possession of the log directories, creating those that are not there. No log is loaded yet.
+    /// Takes possession of the log directories, creating those that are not there. No log is loaded yet. A directory
+    /// whose disk fails stays away as long as another one works, as in Kafka; one that belongs to somebody else is an
+    /// error always.
     pub fn open(config: LogManagerConfig) -> Result<Self, LogManagerError> {
-        let dirs = config
-            .dirs
-            .iter()
-            .map(|dir| LogDir::open(dir, &config))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut dirs = Vec::with_capacity(config.dirs.len());
+        let mut unusable = Vec::new();
+        let mut first_error = None;
+        for path in &config.dirs {
+            match LogDir::open(path, &config) {
+                Ok(dir) => dirs.push(dir),
+                Err(error) if error.is_of_the_disk() => {
+                    tracing::error!(dir = %path.display(), %error, "this log directory cannot be used");
+                    unusable.push(path.clone());
+                    first_error = first_error.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if let (true, Some(error)) = (dirs.is_empty(), first_error) {
+            return Err(error);
+        }
         Ok(Self {
             files: FileCache::new(config.open_files_max),
             config,
             dirs,
+            unusable,
             logs: RwLock::default(),
             failed: RwLock::default(),
         })
@@ -118,6 +146,33 @@ impl LogManager {
 
     pub fn is_empty(&self) -> bool {
         self.logs.read().is_empty()
+    }
+
+    /// Whether a log that was not loaded may lie in a directory that is away: then nobody may begin anew elsewhere.
+    pub fn is_a_dir_away(&self) -> bool {
+        !self.unusable.is_empty() || self.dirs.iter().any(LogDir::is_offline)
+    }
+
+    /// The partition existed before and its log was not found: it is in the directory that is away, and stays offline.
+    pub fn set_away(&self, tp: &TopicPartition) {
+        if self.logs.read().contains_key(tp) {
+            return;
+        }
+        let away = self.unusable.first().cloned();
+        let offline = || self.dirs.iter().find(|dir| dir.is_offline()).map(|dir| dir.path().to_owned());
+        let Some(dir) = away.or_else(offline) else {
+            return;
+        };
+        let failed = FailedLog {
+            folder: dir.join(tp.to_string()),
+            error: LogError::Offline(dir),
+        };
+        self.failed.write().entry(tp.clone()).or_insert(failed);
+    }
+
+    /// Directories that are configured and could not be opened at the start.
+    pub fn unusable_dirs(&self) -> &[PathBuf] {
+        &self.unusable
     }
 
     pub fn dirs(&self) -> Vec<PathBuf> {
