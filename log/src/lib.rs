@@ -33,8 +33,8 @@ mod writeback;
 
 pub use file_slice::FileSlice;
 pub use log::{
-    AppendError, AppendInfo, DeletedSegments, LeaderAppend, Log, LogRead, OpenLog, ReadError,
-    RecoveryReport, SealedRange, TimestampOffset,
+    AppendError, AppendInfo, Damage, DeletedSegments, LeaderAppend, Log, LogRead, OpenLog,
+    ReadError, RecoveryReport, ScrubPoint, Scrubbed, SealedRange, TimestampOffset,
 };
 pub use log_config::LogConfig;
 pub use log_error::{LogError, StorageError};

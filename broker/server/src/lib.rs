@@ -23,6 +23,7 @@ pub mod net;
 pub mod partition;
 pub mod producer_ids;
 pub mod replica_manager;
+pub mod scrubber;
 pub mod supervisor;
 pub mod tier_driver;
 pub mod time_histogram;

@@ -113,6 +113,9 @@ impl Log {
             deleted.segments += 1;
             deleted.bytes += segment.size();
             self.rename_files(segment)?;
+            // One after the other and for good, so that a crash leaves the log with another start, never with a hole; and
+            // the log start is told by the first file's name.
+            sync_dir(&self.dir)?;
         }
         self.note_flushed(removed.iter().map(|s| s.unsynced_bytes()).sum());
         let local_start = self.segments.first_base_offset();
@@ -122,9 +125,8 @@ impl Log {
                 .lock()
                 .truncate_from_start(self.log_start_offset());
         }
+        self.forget_damages();
         self.snapshots.lock().delete_below(local_start)?;
-        // The log start is told by the first file's name, so the others must not come back.
-        sync_dir(&self.dir)?;
         deleted.local_log_start_offset = self.local_log_start_offset();
         tracing::info!(
             partition = %self.tp,

@@ -11,6 +11,7 @@
 //! No clock, no threads, no network. Each concern has its file; this one holds the state and the plain questions.
 
 mod append;
+mod damage;
 mod delete;
 mod epochs;
 mod flush;
@@ -28,12 +29,14 @@ mod truncate;
 mod types;
 mod unflushed;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use damage::{Damage, ScrubPoint, Scrubbed};
 pub(crate) use producers::{Replayed, replay, txn_index_path};
 pub use replace_segments::{ReplaceError, SwapOp, SwapStep};
 pub use types::*;
@@ -90,6 +93,9 @@ pub struct Log {
     snapshots: Mutex<ProducerSnapshots>,
     epochs: Mutex<LeaderEpochFileCache>,
     deleted: Mutex<Vec<DeletedFile>>,
+    /// By their first offsets.
+    damages: Mutex<BTreeMap<Offset, Damage>>,
+    is_damaged: AtomicBool,
     closed: AtomicBool,
 }
 

@@ -25,7 +25,9 @@ impl Log {
         config: Arc<LogConfig>,
         open: OpenLog,
     ) -> Result<(Self, RecoveryReport), LogError> {
-        std::fs::create_dir_all(dir).at("create", dir)?;
+        if !dir.is_dir() {
+            std::fs::create_dir_all(dir).at("create", dir)?;
+        }
         let dir: Arc<Path> = dir.into();
         let loaded = recovery::load(&dir, &tp, &config, &open)?;
         let active = loaded
@@ -70,6 +72,8 @@ impl Log {
             snapshots: Mutex::new(loaded.snapshots),
             epochs: Mutex::new(loaded.epochs),
             deleted: Mutex::new(Vec::new()),
+            damages: Mutex::default(),
+            is_damaged: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         };
         log.recount_unflushed();

@@ -54,7 +54,14 @@ impl Log {
                 log_end,
             });
         }
-        let end_bound = upper_bound.min(log_end);
+        let mut end_bound = upper_bound.min(log_end);
+        let damage = self.damage_behind(from).filter(|d| d.start < end_bound);
+        if let Some(damage) = &damage {
+            if damage.start <= from {
+                return Err(ReadError::Storage(damage.error()));
+            }
+            end_bound = damage.start;
+        }
         let mut read = LogRead {
             slices: Vec::new(),
             first_offset: from,
@@ -82,7 +89,11 @@ impl Log {
             {
                 break;
             }
-            let end = self.end_position(segment, end_bound, is_last(i))?;
+            let end = match &damage {
+                // Headers from here on may make no sense.
+                Some(damage) if segment.next_offset() > damage.start => damage.position,
+                _ => self.end_position(segment, end_bound, is_last(i))?,
+            };
             let start = self.start_position(segment, start_offset, end)?;
             if let Some(start) = start.filter(|start| *start < end) {
                 let left = max_bytes - read.bytes.min(max_bytes);

@@ -86,6 +86,7 @@ impl Log {
         }
         self.publish_cut(end, active);
         self.recount_unflushed();
+        self.forget_damages();
         self.reload_producers(end, now_ms)?;
         // Snapshots of what was cut must not come back either.
         Ok(sync_dir(&self.dir)?)
@@ -127,6 +128,7 @@ impl Log {
         self.log_start.store(offset, Ordering::Release);
         self.publish_cut(offset, &active);
         self.recount_unflushed();
+        self.forget_damages();
         self.high_watermark.store(offset, Ordering::Release);
         Ok(sync_dir(&self.dir)?)
     }

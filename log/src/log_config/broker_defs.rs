@@ -300,6 +300,13 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "See segment.ms of a topic.",
     ),
     broker(
+        "log.scrub.bytes.per.second",
+        Broker,
+        long(0),
+        Some("1048576"),
+        "How much of the sealed segments is read each second to find batches that the disk has damaged. 0: none. Not a config of Kafka.",
+    ),
+    broker(
         "log.segment.bytes",
         BrokerDynamic,
         int(MIB),

@@ -159,7 +159,12 @@ impl LogManager {
             return;
         }
         let away = self.unusable.first().cloned();
-        let offline = || self.dirs.iter().find(|dir| dir.is_offline()).map(|dir| dir.path().to_owned());
+        let offline = || {
+            self.dirs
+                .iter()
+                .find(|dir| dir.is_offline())
+                .map(|dir| dir.path().to_owned())
+        };
         let Some(dir) = away.or_else(offline) else {
             return;
         };

@@ -49,10 +49,14 @@ fn load(dir: &Path) -> (LogManager, LoadReport) {
 }
 
 fn append(log: &Log, batches: usize) {
+    append_at(log, batches, NOW);
+}
+
+fn append_at(log: &Log, batches: usize, timestamp: TimestampMs) {
     let mut builder = BatchBuilder::new(BatchOptions::default());
     builder
         .append(NewRecord {
-            timestamp: NOW,
+            timestamp,
             key: None,
             value: Some("value".into()),
             headers: Vec::new(),
@@ -360,4 +364,66 @@ fn a_flush_that_meets_a_deletion_does_not_take_the_directory_offline() {
     manager.delete(&tp(0)).expect("deletes");
     assert!(log.flush().is_err(), "its sealed files are gone");
     assert!(!manager.is_offline(dir.path()));
+}
+
+/// Prints how long a start takes. The folder is in memory and syncs are not done: what counts is our own work and the
+/// number of system calls.
+#[test]
+#[allow(clippy::disallowed_methods)] // It is about time.
+fn a_thousand_logs_are_loaded_fast_after_a_stop_and_after_a_crash() {
+    const LOGS: i32 = 1_000;
+    let shm = Path::new("/dev/shm");
+    let dir = if shm.is_dir() {
+        tempfile::tempdir_in(shm)
+    } else {
+        tempfile::tempdir()
+    };
+    let dir = dir.expect("temp dir");
+    let root = dir.path().canonicalize().expect("resolves");
+    let _watch = crate::durable::watch::watch(&root, Arc::new(|_| Ok(())));
+    let (first, _) = load(&root);
+    for partition in 0..LOGS {
+        let config = LogConfig::default().into_shared();
+        let log = first
+            .create(&tp(partition), id(), config, NOW)
+            .expect("creates");
+        for i in 0..40 {
+            append_at(&log, 50, NOW + i);
+        }
+        if partition % 2 == 0 {
+            log.roll(NOW).expect("rolls");
+            for i in 0..40 {
+                append_at(&log, 50, NOW + 100 + i);
+            }
+        }
+        log.flush_with_indexes().expect("flushes");
+        append_at(&log, 10, NOW + 200);
+    }
+    first.checkpoint().expect("writes");
+    drop(first);
+    for clean in [false, true, true] {
+        let manager = manager(&root);
+        let begun = std::time::Instant::now();
+        let report = manager
+            .load_logs(&|_, _| Some(log_config()), NOW)
+            .expect("loads");
+        println!(
+            "clean {clean}: {} logs in {:?}",
+            report.logs.len(),
+            begun.elapsed()
+        );
+        assert_eq!(report.logs.len(), LOGS as usize);
+        let scanned: u64 = report.logs.iter().map(|(_, r)| r.scanned_bytes).sum();
+        let all: u64 = manager.logs().iter().map(|log| log.size_bytes()).sum();
+        // Ten batches of each were not synced, of hundreds.
+        assert!(
+            if clean {
+                scanned == 0
+            } else {
+                scanned < all / 8
+            },
+            "{scanned} of {all} bytes"
+        );
+        manager.shutdown_clean().expect("stops");
+    }
 }

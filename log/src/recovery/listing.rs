@@ -10,6 +10,16 @@ use crate::types::Offset;
 
 /// Suffixes of files that never count: deletions that did not finish, and files that were never renamed into place.
 const REMAINS: [&str; 3] = [DELETED_SUFFIX, ".tmp", ".cleaned"];
+
+/// The names in the folder, but for those that are no text and so not ours.
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, StorageError> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).at("list", dir)? {
+        names.extend(entry.at("list", dir)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// What lies in the folder, after the remains are gone.
 pub(super) struct Listing {
     pub logs: BTreeSet<Offset>,
@@ -17,18 +27,15 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    pub fn read(dir: &Path) -> Result<Self, StorageError> {
+    pub fn read(dir: &Path, names: &[String]) -> Result<Self, StorageError> {
         let mut listing = Self {
             logs: BTreeSet::new(),
             snapshots: BTreeSet::new(),
         };
         let mut indexes: Vec<(Offset, PathBuf)> = Vec::new();
-        for entry in std::fs::read_dir(dir).at("list", dir)? {
-            let entry = entry.at("list", dir)?;
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
+        for name in names {
             if REMAINS.iter().any(|suffix| name.ends_with(suffix)) {
-                remove(&entry.path())?;
+                remove(&dir.join(name))?;
                 continue;
             }
             match SegmentFile::parse(name) {
@@ -38,7 +45,7 @@ impl Listing {
                 Some((offset, SegmentFile::Snapshot)) => {
                     listing.snapshots.insert(offset);
                 }
-                Some((offset, _)) => indexes.push((offset, entry.path())),
+                Some((offset, _)) => indexes.push((offset, dir.join(name))),
                 None => {}
             }
         }

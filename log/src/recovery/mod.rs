@@ -52,8 +52,12 @@ pub(crate) fn load(
     config: &LogConfig,
     open: &OpenLog,
 ) -> Result<Loaded, LogError> {
-    swap::complete(dir)?;
-    let listing = Listing::read(dir)?;
+    let mut names = listing::names(dir)?;
+    if swap::is_pending(&names) {
+        swap::complete(dir)?;
+        names = listing::names(dir)?;
+    }
+    let listing = Listing::read(dir, &names)?;
     let mut recovery = Recovery {
         dir,
         config,

@@ -49,6 +49,12 @@ impl Found {
     }
 }
 
+/// Whether a cleaning was at work when the log was left.
+pub(super) fn is_pending(names: &[String]) -> bool {
+    let suffixed = |name: &String| name.ends_with(CLEANED_SUFFIX) || name.ends_with(SWAP_SUFFIX);
+    names.iter().any(suffixed)
+}
+
 pub(super) fn complete(dir: &Path) -> Result<(), LogError> {
     let mut found = Found::read(dir)?;
     if found.cleaned.is_empty() && found.swaps.is_empty() {

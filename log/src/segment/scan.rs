@@ -78,6 +78,11 @@ impl BatchScan {
         }
     }
 
+    /// The next batch is this one again.
+    pub(super) fn rewind(&mut self, batch: &BatchPosition) {
+        self.position = batch.position;
+    }
+
     /// Where the next header is looked for.
     pub fn position(&self) -> u64 {
         self.position

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use super::{BatchPosition, BatchScan, LogSegment, ScanError};
 use crate::log::TimestampOffset;
 use crate::log_error::{AtPath, StorageError};
+use crate::offset_index::OffsetPosition;
 use crate::record::{Batch, DecodeLimit};
 use crate::types::{NO_TIMESTAMP, Offset, TimestampMs};
 
@@ -20,13 +21,31 @@ impl LogSegment {
             .offset_index
             .lookup(offset)
             .at("read the offset index of", self.offset_index.path())?;
-        let mut scan = self.scan(from.position.min(end), end)?;
+        let mut scan = self.scan_from(from, end)?;
         while let Some(batch) = scan.next_batch()? {
             if batch.header.last_offset() >= offset {
                 return Ok(Some(batch));
             }
         }
         Ok(None)
+    }
+
+    /// Walks headers from an index entry's position. When no batch begins there that the entry could mean, the index is
+    /// damaged, and the walk begins at the segment's start: slow, and right.
+    fn scan_from(&self, entry: OffsetPosition, end: u64) -> Result<BatchScan, StorageError> {
+        let mut scan = self.scan(entry.position.min(end), end)?;
+        if entry.position == 0 || entry.position >= end && end < self.size() {
+            return Ok(scan);
+        }
+        match scan.next_batch() {
+            Ok(Some(batch)) if batch.header.base_offset <= entry.offset => scan.rewind(&batch),
+            Err(ScanError::Storage(e)) => return Err(e),
+            _ => {
+                tracing::error!(segment = %self.path().display(), ?entry, "its offset index is damaged, the log is searched");
+                scan = self.scan(0, end)?;
+            }
+        }
+        Ok(scan)
     }
 
     /// The first record at or behind `from` whose timestamp is at least `timestamp`, among the bytes below `end`.
@@ -45,7 +64,7 @@ impl LogSegment {
             .offset_index
             .lookup(entry.offset.max(from))
             .at("read the offset index of", self.offset_index.path())?;
-        let mut scan = self.scan(start.position.min(end), end)?;
+        let mut scan = self.scan_from(start, end)?;
         while let Some(batch) = scan.next_batch()? {
             if batch.header.max_timestamp < timestamp || batch.header.last_offset() < from {
                 continue;

@@ -59,6 +59,7 @@ use crate::group_driver::GroupDriver;
 use crate::metadata_driver::MetadataDriver;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
+use crate::scrubber::Scrubber;
 use crate::tier_driver::RemoteReads;
 
 /// Everything that the handlers work with.
@@ -76,6 +77,7 @@ pub struct Apis {
     fetch_bytes_max: usize,
     background: Background,
     flusher: Arc<Flusher>,
+    scrubber: Arc<Scrubber>,
 }
 
 impl Apis {

@@ -22,6 +22,7 @@ use crate::ids;
 use crate::metadata_driver::MetadataDriver;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
+use crate::scrubber::Scrubber;
 use crate::tier_driver::RemoteReads;
 
 /// Cold reads at a time: enough to keep a disk's queue filled, few enough to leave it to appends.
@@ -85,6 +86,12 @@ impl Apis {
             &registry,
         )?;
         let flusher = Arc::new(flusher);
+        let scrub_budget = config.i64("log.scrub.bytes.per.second");
+        let scrubber = Arc::new(Scrubber::start(
+            replicas.logs(),
+            u64::try_from(scrub_budget).unwrap_or(0),
+            &registry,
+        )?);
         let slots_max = config.usize("max.incremental.fetch.session.cache.slots");
         Ok(Arc::new(Self {
             sessions: FetchSessions::new(slots_max, &registry)?,
@@ -94,6 +101,7 @@ impl Apis {
             producer_ids: ProducerIds::default(),
             background,
             flusher,
+            scrubber,
             fetch_bytes_max: config.usize("fetch.max.bytes"),
             config,
             metadata,
@@ -109,9 +117,11 @@ impl Apis {
         self.background.shutdown().await;
         let replicas = Arc::clone(&self.replicas);
         let flusher = Arc::clone(&self.flusher);
+        let scrubber = Arc::clone(&self.scrubber);
         let stopped = tokio::task::spawn_blocking(move || {
             replicas.stop_appends();
             flusher.shutdown();
+            scrubber.shutdown();
         });
         if stopped.await.is_err() {
             tracing::error!("stopping the append threads failed by a bug");

@@ -1,6 +1,7 @@
 //! A log in a temporary folder, and what the tests do with it.
 
 mod append;
+mod damage;
 mod model;
 mod read;
 mod recovery;
