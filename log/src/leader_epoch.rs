@@ -26,6 +26,8 @@ pub struct LeaderEpochFileCache {
     /// Start offsets by epoch.
     epochs: BTreeMap<LeaderEpoch, Offset>,
     dirty: bool,
+    /// What the file holds.
+    written: Vec<EpochEntry>,
 }
 
 impl LeaderEpochFileCache {
@@ -48,6 +50,7 @@ impl LeaderEpochFileCache {
             cache.assign(entry.epoch, entry.start_offset);
         }
         cache.dirty = false;
+        cache.written = cache.entries();
         Ok(cache)
     }
 
@@ -57,6 +60,7 @@ impl LeaderEpochFileCache {
             path: dir.join(Self::NAME),
             epochs: BTreeMap::new(),
             dirty: false,
+            written: Vec::new(),
         }
     }
 
@@ -191,7 +195,20 @@ impl LeaderEpochFileCache {
             .map(|(epoch, start)| format!("{epoch} {start}"));
         write_checkpoint(&self.path, lines, sync)?;
         self.dirty = false;
+        self.written = self.entries();
         Ok(())
+    }
+
+    /// As [`Self::flush`], but does nothing when the file is right as far as epochs below `end_offset` go. Those that begin
+    /// there have no record yet.
+    pub fn flush_below(&mut self, end_offset: Offset, sync: bool) -> Result<(), StateFileError> {
+        let is_below = |entry: &&EpochEntry| entry.start_offset < end_offset;
+        let now = self.entries();
+        let is_right = now
+            .iter()
+            .filter(is_below)
+            .eq(self.written.iter().filter(is_below));
+        if is_right { Ok(()) } else { self.flush(sync) }
     }
 }
 

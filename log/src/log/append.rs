@@ -213,6 +213,7 @@ impl Log {
         };
         let end_offset = last.header.next_offset();
         self.note_epoch(leader_epoch, run.batches[0].header.base_offset)?;
+        self.changed.store(true, Ordering::Release);
         let file = active.file()?;
         let mut slices = Vec::with_capacity(run.batches.len() * 2);
         for batch in &run.batches {

@@ -108,6 +108,7 @@ impl Log {
         if removed.is_empty() {
             return Ok(self.deleted_nothing());
         }
+        self.changed.store(true, Ordering::Release);
         let mut deleted = DeletedSegments::default();
         for segment in &removed {
             deleted.segments += 1;

@@ -47,6 +47,9 @@ impl Log {
             return Ok(self.recovery_point());
         }
         self.health.check()?;
+        let flushed_end = self.log_end_offset();
+        // What recovery has read from the batches has to be in the file before they count as synced.
+        self.epochs.lock().flush_below(flushed_end, true)?;
         // Records that come from here on count as younger than this flush.
         let since = self.unflushed_since_ms.swap(NO_TIMESTAMP, Ordering::AcqRel);
         let end = end();
@@ -133,6 +136,11 @@ impl Log {
             return Ok(());
         }
         self.health.check()?;
+        if !self.changed.load(Ordering::Acquire) {
+            // All is as the last clean stop has left it.
+            let end = self.log_end_offset();
+            return Ok(self.epochs.lock().flush_below(end, true)?);
+        }
         let active = self.segments.active();
         active.cut_torn_bytes()?;
         // As Kafka does, so that retention by time reads the right end after the restart.
@@ -147,7 +155,8 @@ impl Log {
         if self.folder_dirty.swap(false, Ordering::AcqRel) {
             sync_if_there(&self.dir.join(PartitionMetadataFile::NAME))?;
         }
-        self.epochs.lock().flush(true)?;
+        let end = self.log_end_offset();
+        self.epochs.lock().flush_below(end, true)?;
         self.take_snapshot(true)?;
         sync_dir(&self.dir)?;
         Ok(())

@@ -96,6 +96,8 @@ pub struct Log {
     /// By their first offsets.
     damages: Mutex<BTreeMap<Offset, Damage>>,
     is_damaged: AtomicBool,
+    /// Something was written since a clean stop.
+    changed: AtomicBool,
     closed: AtomicBool,
 }
 

@@ -74,6 +74,7 @@ impl Log {
             deleted: Mutex::new(Vec::new()),
             damages: Mutex::default(),
             is_damaged: AtomicBool::new(false),
+            changed: AtomicBool::new(!open.clean_shutdown || loaded.report.rebuilt_indexes > 0),
             closed: AtomicBool::new(false),
         };
         log.recount_unflushed();

@@ -43,6 +43,7 @@ impl Log {
         if active.size() == 0 && active.base_offset() == end {
             return Ok(end);
         }
+        self.changed.store(true, Ordering::Release);
         active.seal()?;
         self.take_snapshot(false)?;
         let next = LogSegment::create(Arc::clone(&self.dir), end, Arc::clone(&self.files), now_ms)?;

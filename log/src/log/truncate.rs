@@ -49,6 +49,7 @@ impl Log {
             .find(offset, segments[last].size())
             .map_err(LogError::from)?;
         let point = first_cut.map_or(offset, |batch| batch.header.base_offset.min(offset));
+        self.changed.store(true, Ordering::Release);
         self.recovery_point.fetch_min(point, Ordering::AcqRel);
         persist()?;
         Ok(self.truncate_locked(&segments, last, offset, now_ms)?)
@@ -107,6 +108,7 @@ impl Log {
 
     fn start_anew(&self, offset: Offset, now_ms: TimestampMs) -> Result<(), LogError> {
         let old = self.segments.snapshot();
+        self.changed.store(true, Ordering::Release);
         self.recovery_point.fetch_min(offset, Ordering::AcqRel);
         self.remove_for_good(&old)?;
         let active = Arc::new(LogSegment::create(

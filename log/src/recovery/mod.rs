@@ -109,7 +109,9 @@ pub(crate) fn load(
     if !open.clean_shutdown {
         fill_epochs(&mut epochs, &segments, log_start, log_end)?;
     }
-    epochs.flush(true)?;
+    if !open.clean_shutdown {
+        epochs.flush_below(log_end, true)?;
+    }
 
     let mut report = recovery.report;
     report.segments = segments.len();
