@@ -102,8 +102,8 @@ const HOW: &str = "
 - The floor is a single-threaded program that does with the same requests only what the bytes need: recv, CRC-32C, write;
   sendfile; fdatasync for all that has come meanwhile.
 - Free memory is touched first, the disk is synced before each measured part, and a row's files are dropped after it.
-- Kafka opens every record of a compressed batch. Strandline checks such a batch's header and CRC, and opens it where the
-  topic is compacted: the \"opened\" rows show both brokers with that work.
+- Kafka opens every record of a compressed batch. Strandline checks such a batch's header and CRC, and opens it only where
+  the topic asks for it (records.validate.deep, or compaction): the \"deep\" rows show it with that work.
 ";
 
 impl Report {

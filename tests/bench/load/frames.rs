@@ -15,10 +15,8 @@ use super::answer::PRODUCE_VERSION;
 /// What the records of a load are.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Of a value.
+    /// Of a value; there are no keys.
     pub record_bytes: usize,
-    /// Whether records have keys, all different within a batch.
-    pub keys: bool,
     pub batch: BatchSize,
     pub compression: Compression,
 }
@@ -33,14 +31,12 @@ pub enum BatchSize {
 impl Shape {
     pub const KILOBYTE: Shape = Shape {
         record_bytes: 1000,
-        keys: false,
         batch: BatchSize::Bytes(64 << 10),
         compression: Compression::None,
     };
 
     pub const ONE_RECORD: Shape = Shape {
         record_bytes: 100,
-        keys: false,
         batch: BatchSize::Records(1),
         compression: Compression::None,
     };
@@ -95,12 +91,8 @@ fn batch(words: &mut Words, shape: Shape, records: usize, now_ms: i64) -> (Bytes
         ..BatchOptions::default()
     });
     for _ in 0..records {
-        let key = shape
-            .keys
-            .then(|| Bytes::from(words.next().to_be_bytes().to_vec()));
         let record = NewRecord {
             timestamp: now_ms,
-            key,
             value: Some(words.value(shape.record_bytes)),
             ..NewRecord::default()
         };

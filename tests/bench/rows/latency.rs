@@ -34,7 +34,6 @@ pub fn rows() -> Vec<Row> {
 fn load(id: TopicId, seconds: u64) -> Load {
     let shape = Shape {
         record_bytes: 1000,
-        keys: false,
         batch: BatchSize::Records(RECORDS_PER_REQUEST),
         compression: Compression::None,
     };

@@ -33,7 +33,6 @@ pub fn rows() -> Vec<Row> {
             let port = session.port()?;
             let shape = Shape {
                 record_bytes: 100,
-                keys: false,
                 batch: BatchSize::Records(10),
                 compression: Compression::None,
             };

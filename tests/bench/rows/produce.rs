@@ -16,7 +16,8 @@ struct Produce {
     shape: Shape,
     acks: i16,
     partitions: i32,
-    configs: &'static [(&'static str, &'static str)],
+    /// Of the topic, with Strandline.
+    strandline_configs: &'static [(&'static str, &'static str)],
     /// Of records, before compression.
     quick_bytes: u64,
     full_bytes: u64,
@@ -26,15 +27,12 @@ const BASE: Produce = Produce {
     shape: Shape::KILOBYTE,
     acks: -1,
     partitions: 1,
-    configs: &[],
+    strandline_configs: &[],
     quick_bytes: 512 << 20,
     full_bytes: 1 << 30,
 };
-/// A compacted topic that is never cleaned meanwhile: brokers open every record to see that it has a key.
-const COMPACTED: &[(&str, &str)] = &[
-    ("cleanup.policy", "compact"),
-    ("min.compaction.lag.ms", "86400000"),
-];
+/// Strandline's own setting: it opens every record, as Kafka always does.
+const DEEP: &[(&str, &str)] = &[("records.validate.deep", "true")];
 const CONNECTIONS: usize = 8;
 const IN_FLIGHT: usize = 2;
 
@@ -104,21 +102,21 @@ pub fn rows() -> Vec<Row> {
             CPU,
         ),
         row(
-            "produce-1k-lz4-opened",
-            "the lz4 row with keys into a compacted topic: both open every record",
+            "produce-1k-lz4-deep",
+            "the lz4 row with records.validate.deep=true in Strandline: both open every record",
             Produce {
-                shape: Shape { keys: true, ..lz4 },
-                configs: COMPACTED,
+                shape: lz4,
+                strandline_configs: DEEP,
                 ..BASE
             },
             CPU,
         ),
         row(
-            "produce-1k-zstd-opened",
-            "the zstd row with keys into a compacted topic: both open every record",
+            "produce-1k-zstd-deep",
+            "the zstd row with records.validate.deep=true in Strandline: both open every record",
             Produce {
-                shape: Shape { keys: true, ..zstd },
-                configs: COMPACTED,
+                shape: zstd,
+                strandline_configs: DEEP,
                 ..BASE
             },
             CPU,
@@ -184,9 +182,13 @@ fn run(session: &mut Session<'_>, produce: Produce) -> anyhow::Result<Measured<O
         );
     }
     session.ensure_warm()?;
+    let configs = match session.contender {
+        Contender::Strandline => produce.strandline_configs,
+        _ => &[],
+    };
     let id = session
         .cluster()?
-        .create_topic(TOPIC, produce.partitions, produce.configs)?;
+        .create_topic(TOPIC, produce.partitions, configs)?;
     let port = session.port()?;
     let load = |bytes| load(produce, id, bytes, Answers::Produce);
     run_loads(port, vec![load(64 << 20)])?;
