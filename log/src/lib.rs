@@ -34,7 +34,7 @@ mod writeback;
 pub use file_slice::FileSlice;
 pub use log::{
     AppendError, AppendInfo, Damage, DeletedSegments, LeaderAppend, Log, LogRead, OpenLog,
-    ReadError, RecoveryReport, ScrubPoint, Scrubbed, SealedRange, TimestampOffset,
+    ReadError, RecoveryReport, ScrubPoint, Scrubbed, SealedRange, TierStart, TimestampOffset,
 };
 pub use log_config::LogConfig;
 pub use log_error::{LogError, StorageError};

@@ -22,3 +22,4 @@ mod strandline;
 mod stuck;
 mod syscalls;
 mod tier;
+mod tier_recovery;

@@ -51,6 +51,8 @@ pub struct TierConfig {
     pub url: String,
     pub s3: S3Config,
     pub cache_dir: PathBuf,
+    /// Where small files that outlive the process go.
+    pub state_dir: PathBuf,
     pub cache_bytes_max: u64,
     pub chunk_bytes: u64,
     pub index_cache_bytes_max: u64,
@@ -68,6 +70,8 @@ pub struct TierConfig {
     pub fetch_patience_ms: i64,
     pub list_offsets_timeout_ms: i64,
     pub delete_delay_ms: i64,
+    pub sweep_interval_ms: i64,
+    pub orphan_age_ms: i64,
     pub stall_ms: i64,
 }
 
@@ -100,6 +104,7 @@ impl TierConfig {
                 Some(dir) => PathBuf::from(dir),
                 None => default_dir.join("remote-cache"),
             },
+            state_dir: default_dir.to_owned(),
             cache_bytes_max: table.count("remote.log.cache.bytes")?,
             chunk_bytes: table.count("remote.log.chunk.bytes")?,
             index_cache_bytes_max: table.count("remote.log.index.file.cache.total.size.bytes")?,
@@ -118,6 +123,8 @@ impl TierConfig {
             fetch_patience_ms: table.long("remote.fetch.patience.ms")?,
             list_offsets_timeout_ms: table.long("remote.list.offsets.request.timeout.ms")?,
             delete_delay_ms: table.long("remote.log.delete.delay.ms")?,
+            sweep_interval_ms: table.long("remote.log.sweep.interval.ms")?,
+            orphan_age_ms: table.long("remote.log.orphan.age.ms")?,
             stall_ms: table.long("remote.log.stall.ms")?,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use strandline_log::TopicId;
@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use crate::bucket_reader::BucketError;
 use crate::clock::Clock;
 use crate::config::TierConfig;
+use crate::deletion_journal::DeletionJournal;
 use crate::format::TopicMarker;
 use crate::garbage::Garbage;
 use crate::id_source::IdSource;
@@ -37,9 +38,12 @@ pub(crate) struct Core {
     pub schedule_changed: Notify,
     pub quota: Mutex<CopyQuota>,
     pub garbage: Garbage,
+    /// Deleted topics that the bucket does not know of yet.
+    pub journal: Arc<DeletionJournal>,
     pub stop: watch::Sender<bool>,
     /// Whether the store honours conditional writes: `None` until it was asked.
     probed: tokio::sync::Mutex<Option<Result<(), Arc<str>>>>,
+    is_probed: AtomicBool,
     /// Why it cannot be used, for the health report.
     pub store_error: Mutex<Option<Arc<str>>>,
     /// The partition counts of topic markers that this process has written.
@@ -68,6 +72,7 @@ impl Core {
     ) -> Self {
         Self {
             quota: Mutex::new(CopyQuota::new(config.copy_bytes_per_second_max)),
+            journal: Arc::new(DeletionJournal::new(&config.state_dir)),
             config,
             cluster_id,
             store,
@@ -81,6 +86,7 @@ impl Core {
             garbage: Garbage::default(),
             stop: watch::channel(false).0,
             probed: tokio::sync::Mutex::default(),
+            is_probed: AtomicBool::new(false),
             store_error: Mutex::default(),
             markers: Mutex::default(),
             boundary_read_aheads: AtomicUsize::new(0),
@@ -113,6 +119,7 @@ impl Core {
         match outcome {
             Ok(()) => {
                 *probed = Some(Ok(()));
+                self.is_probed.store(true, Ordering::Release);
                 *self.store_error.lock() = None;
                 Ok(())
             }
@@ -128,6 +135,11 @@ impl Core {
                 Err(error.into())
             }
         }
+    }
+
+    /// Whether the store was used, and can be.
+    pub fn is_probed(&self) -> bool {
+        self.is_probed.load(Ordering::Acquire)
     }
 
     /// Sees to it that the bucket can name the topic, before anything of it is there.

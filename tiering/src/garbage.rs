@@ -2,7 +2,7 @@
 //!
 //! Always: an object is queued only after the edit that stopped naming it, and waits remote.log.delete.delay.ms, so that
 //! reads under way end in peace. The queue is in memory and bounded: what a crash or its limit loses is an orphan, which
-//! costs room in the bucket and nothing else.
+//! a sweep finds. Deleted topics are kept in a journal beside the data, then by a note in the bucket, until they are gone.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,8 +11,6 @@ use parking_lot::Mutex;
 use strandline_log::{TimestampMs, TopicId};
 use tokio::sync::Notify;
 
-use crate::format::PartitionKey;
-
 const REMOVALS_MAX: usize = 200_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,19 +18,19 @@ pub enum What {
     Object {
         key: String,
     },
-    /// Hides a deleted topic's partition.
-    Tombstone {
-        partition: PartitionKey,
+    /// Hides a deleted topic. `again`: nothing of it was there when it was looked at first.
+    Topic {
+        topic_id: TopicId,
+        partitions: i32,
+        again: bool,
     },
-    /// All objects of a partition that has its tombstone.
-    Segments {
-        partition: PartitionKey,
-    },
-    /// Says in the bucket that the topic is deleted.
-    Marker {
+    /// All objects of a topic that was hidden long enough.
+    Purge {
         topic_id: TopicId,
         partitions: i32,
     },
+    /// Looks for topics that were hidden by a process that died since.
+    Notes,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -65,6 +65,8 @@ pub struct UploadStatus {
     pub last_error: Option<String>,
     /// When the first of the failures in a row happened, or the trouble was first seen.
     pub trouble_since_ms: Option<TimestampMs>,
+    /// When what failed is tried again.
+    pub next_try_ms: Option<TimestampMs>,
     /// When everything that could be uploaded last was.
     pub caught_up_at_ms: Option<TimestampMs>,
 }
@@ -80,6 +82,7 @@ impl UploadStatus {
     /// A task came to its end. Trouble that persists keeps its beginning.
     pub fn settled(&mut self, state: CopyState, now_ms: TimestampMs) {
         self.failures = 0;
+        self.next_try_ms = None;
         if state.is_trouble() {
             self.trouble_since_ms.get_or_insert(now_ms);
         } else {

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod error;
+mod settle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +27,7 @@ use crate::reader::{ReadAhead, SegmentRef};
 
 use self::error::ReadFailure;
 pub use self::error::RemoteReadError;
+pub use self::settle::{SettleError, Settled};
 
 /// Gaps and entries without batches that one read steps over.
 const STEPS_MAX: usize = 256;
@@ -64,7 +66,17 @@ pub struct RemotePartition {
     pub(crate) status: Mutex<UploadStatus>,
     /// Resigned, replaced or deleted: nothing is uploaded or removed any more.
     pub(crate) gone: AtomicBool,
+    /// The local log holds all that the manifest names: before that nothing is appended, uploaded or removed.
+    settled: AtomicBool,
     ahead: Mutex<ReadAhead>,
+    pub(crate) sweep: Mutex<SweepTurn>,
+}
+
+/// When the partition's objects are listed next, and from which key on.
+#[derive(Debug, Default)]
+pub(crate) struct SweepTurn {
+    pub due_ms: Option<TimestampMs>,
+    pub after: Option<String>,
 }
 
 impl RemotePartition {
@@ -87,7 +99,9 @@ impl RemotePartition {
             manifests: Arc::new(manifests),
             status: Mutex::default(),
             gone: AtomicBool::new(false),
+            settled: AtomicBool::new(true),
             ahead: Mutex::default(),
+            sweep: Mutex::default(),
         }
     }
 
@@ -111,8 +125,17 @@ impl RemotePartition {
         self.status.lock().clone()
     }
 
-    pub(crate) fn is_gone(&self) -> bool {
+    /// This broker no longer leads it, or leads a later epoch.
+    pub fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_settled(&self, settled: bool) {
+        self.settled.store(settled, Ordering::Release);
     }
 
     /// The manifest as it was seen last, unless the topic is deleted.

@@ -16,12 +16,12 @@ use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::bucket_reader::{StateError, write_state};
 use crate::cache::{CacheMetrics, ChunkCache};
 use crate::clock::Clock;
 use crate::collector;
 use crate::config::TierConfig;
 use crate::core::Core;
-use crate::format::PartitionKey;
 use crate::garbage::{Removal, What};
 use crate::health::{PartitionHealth, TierHealth};
 use crate::id_source::IdSource;
@@ -46,6 +46,23 @@ pub enum TierError {
     Metrics(#[from] prometheus::Error),
 }
 
+impl TierConfig {
+    /// The store that the settings name. Touches neither disk nor network.
+    pub fn open_store(&self, metrics: StoreMetrics) -> Result<RemoteStore, StoreError> {
+        let url: StoreUrl = self.url.parse()?;
+        let s3 = S3Options {
+            endpoint: self.s3.endpoint.clone(),
+            region: self.s3.region.clone(),
+            path_style: self.s3.path_style,
+            access_key_id: self.s3.access_key_id.clone(),
+            secret_access_key: self.s3.secret_access_key.clone(),
+            read_timeout_ms: self.stall_ms as u64,
+            ..S3Options::default()
+        };
+        RemoteStore::open(&url, &s3, metrics)
+    }
+}
+
 struct Led {
     partition: Arc<RemotePartition>,
     stay: Stay,
@@ -66,17 +83,7 @@ impl Tier {
         registry: &prometheus::Registry,
         seed: [u8; 32],
     ) -> Result<Arc<Self>, TierError> {
-        let url: StoreUrl = config.url.parse()?;
-        let s3 = S3Options {
-            endpoint: config.s3.endpoint.clone(),
-            region: config.s3.region.clone(),
-            path_style: config.s3.path_style,
-            access_key_id: config.s3.access_key_id.clone(),
-            secret_access_key: config.s3.secret_access_key.clone(),
-            read_timeout_ms: config.stall_ms as u64,
-            ..S3Options::default()
-        };
-        let store = RemoteStore::open(&url, &s3, StoreMetrics::register(registry)?)?;
+        let store = config.open_store(StoreMetrics::register(registry)?)?;
         Self::with_store(config, cluster_id, store, registry, seed, Clock::system())
     }
 
@@ -121,12 +128,37 @@ impl Tier {
         }))
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
     pub fn config(&self) -> &TierConfig {
         &self.core.config
     }
 
     pub fn metrics(&self) -> &TierMetrics {
         &self.core.metrics
+    }
+
+    /// Whether anything was tiered by this process, and the store can be used.
+    pub fn is_used(&self) -> bool {
+        self.core.is_probed()
+    }
+
+    /// Replaces an object of the cluster's state, unless a newer incarnation has written it.
+    pub async fn write_state(
+        &self,
+        key: &str,
+        incarnation: u64,
+        bytes: bytes::Bytes,
+    ) -> Result<(), StateError> {
+        let store = self.core.store.with_purpose(Purpose::State);
+        write_state(&store, key, incarnation, bytes).await
+    }
+
+    pub fn cluster_id(&self) -> &str {
+        &self.core.cluster_id
     }
 
     /// The object store, for tools in the same process.
@@ -177,10 +209,21 @@ impl Tier {
         self.core.reader.close().await;
     }
 
-    /// This broker leads the partition now. Replaces what an earlier epoch had. Does no IO.
+    /// This broker leads the partition now. Replaces what an earlier epoch had. Does no IO. The log must hold all that
+    /// the manifest names: a fresh topic's, or one that was led until now.
     pub fn lead(&self, leader: LeaderPartition) -> Arc<RemotePartition> {
+        self.lead_with(leader, true)
+    }
+
+    /// As [`lead`](Self::lead), but nothing is done until [`RemotePartition::settle`] has succeeded.
+    pub fn lead_unsettled(&self, leader: LeaderPartition) -> Arc<RemotePartition> {
+        self.lead_with(leader, false)
+    }
+
+    fn lead_with(&self, leader: LeaderPartition, settled: bool) -> Arc<RemotePartition> {
         let tp = leader.tp.clone();
         let partition = Arc::new(RemotePartition::new(Arc::clone(&self.core), leader));
+        partition.set_settled(settled);
         let mut led = self.led.write();
         let stay = self.core.schedule.lock().add(&tp);
         let replaced = led.insert(
@@ -221,10 +264,9 @@ impl Tier {
     }
 
     /// The topic is gone: its remote log is hidden as soon as the store answers, and its objects are removed in the
-    /// background after remote.log.delete.delay.ms.
+    /// background after remote.log.delete.delay.ms, also when this process dies before. Blocks on a small file.
     pub fn delete_topic(&self, topic: &str, topic_id: TopicId, partitions: i32) {
         let name: Arc<str> = topic.into();
-        let now_ms = self.core.clock.now_ms();
         for number in 0..partitions {
             let tp = TopicPartition::new(Arc::clone(&name), number);
             let is_ours = self
@@ -233,15 +275,21 @@ impl Tier {
             if is_ours {
                 self.resign(&tp);
             }
-            let partition = PartitionKey::new(self.core.cluster_id.clone(), topic_id, number);
-            let removal = Removal::new(&name, What::Tombstone { partition });
-            if !self.core.garbage.push(removal, now_ms) {
-                tracing::warn!(
-                    topic,
-                    partition = number,
-                    "too many removals wait; the deleted topic's objects stay behind"
-                );
-            }
+        }
+        if let Err(error) = self.core.journal.note(topic, topic_id, partitions) {
+            tracing::error!(topic, %error, "after a crash the deleted topic's objects may stay in the store");
+        }
+        let hide = What::Topic {
+            topic_id,
+            partitions,
+            again: false,
+        };
+        let removal = Removal::new(&name, hide);
+        if !self.core.garbage.push(removal, self.core.clock.now_ms()) {
+            tracing::warn!(
+                topic,
+                "too many removals wait; the deleted topic's objects stay until the next start"
+            );
         }
     }
 
@@ -270,6 +318,44 @@ impl Tier {
         }
         health.troubled.sort_by(|a, b| a.tp.cmp(&b.tp));
         health
+    }
+
+    /// Every partition's upload as JSON: state, error, since when, until when. Walks all partitions.
+    pub fn report_json(&self) -> String {
+        let mut partitions: Vec<_> = {
+            let led = self.led.read();
+            led.values().map(|led| Arc::clone(&led.partition)).collect()
+        };
+        partitions.sort_by(|a, b| a.topic_partition().cmp(b.topic_partition()));
+        let partitions: Vec<_> = partitions
+            .iter()
+            .map(|partition| {
+                let (tp, status) = (partition.topic_partition(), partition.status());
+                serde_json::json!({
+                    "topic": &*tp.topic,
+                    "partition": tp.partition,
+                    "state": status.state.as_str(),
+                    "settled": partition.is_settled(),
+                    "uploaded_end": partition.uploaded_end(),
+                    "lag_bytes": status.lag_bytes,
+                    "lag_segments": status.lag_segments,
+                    "remote_bytes": status.remote_bytes,
+                    "failures": status.failures,
+                    "error": status.last_error,
+                    "trouble_since_ms": status.trouble_since_ms,
+                    "next_try_ms": status.next_try_ms,
+                    "caught_up_at_ms": status.caught_up_at_ms,
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "enabled": self.core.config.enabled,
+            "store": self.core.config.url,
+            "store_error": self.core.store_error.lock().as_deref(),
+            "removals_waiting": self.core.garbage.waiting(),
+            "partitions": partitions,
+        })
+        .to_string()
     }
 
     /// Hands out turns until the stop.

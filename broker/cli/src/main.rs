@@ -1,10 +1,13 @@
 //! `strandline`: the one binary. It parses the command line and hands over; what it does is in the other packages.
 
+mod bucket;
 mod config_reference;
 mod demo;
 mod export;
 mod logging;
+mod restore;
 mod start;
+mod tier;
 
 use std::process::ExitCode;
 
@@ -31,6 +34,8 @@ Examples:
   strandline start -o remote.storage.url=s3://bucket/prefix -o remote.storage.s3.endpoint=http://127.0.0.1:9000
   strandline demo                                    the whole way, from produce to Parquet, in one go
   strandline export flights --to ./parquet           sealed records of a topic as Parquet, from the store alone
+  strandline tier verify --from s3://bucket/prefix   whether the store has everything that was tiered
+  strandline restore --from s3://bucket/prefix       a working node out of the store alone
   strandline config                                  every configuration, with type, default and doc";
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +43,8 @@ enum Command {
     Start(start::StartArguments),
     Demo(demo::DemoArguments),
     Export(export::ExportArguments),
+    Restore(restore::RestoreArguments),
+    Tier(tier::TierArguments),
     Config(config_reference::ConfigArguments),
 }
 
@@ -45,7 +52,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // The demo's own account is what is to be read.
     let log_level = match arguments.command {
-        Command::Demo(_) => Level::WARN,
+        Command::Demo(_) | Command::Tier(_) | Command::Restore(_) => Level::WARN,
         _ => Level::INFO,
     };
     arguments.logging.install(log_level);
@@ -53,6 +60,8 @@ fn main() -> ExitCode {
         Command::Start(arguments) => start::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Export(arguments) => export::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
+        Command::Tier(arguments) => tier::run(&arguments),
         Command::Config(arguments) => config_reference::run(&arguments),
     };
     match done {

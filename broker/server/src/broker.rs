@@ -30,6 +30,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Apis, ApisParts};
 use crate::clock;
+use crate::cluster_state::ClusterStateWriter;
 use crate::config::{BrokerConfig, Listener};
 use crate::http::{self, Health, HealthReport, HttpLimits, HttpState};
 use crate::ids;
@@ -61,7 +62,8 @@ pub struct Broker {
     addresses: Vec<(String, SocketAddr)>,
     http_address: Option<SocketAddr>,
     supervisor: Arc<Supervisor>,
-    apis: Arc<Apis>,
+    pub(crate) apis: Arc<Apis>,
+    state_writer: Arc<ClusterStateWriter>,
     tier: Arc<Tier>,
     logs: Arc<LogManager>,
     quorum: Arc<MetadataQuorum>,
@@ -110,6 +112,12 @@ impl Broker {
         tier.start(tokio::runtime::Handle::current());
 
         let supervisor = Arc::new(Supervisor::new(&registry)?);
+        let state_writer = Arc::new(ClusterStateWriter::new(
+            Arc::clone(&apis),
+            Arc::clone(&tier),
+        ));
+        let writer = Arc::clone(&state_writer);
+        supervisor.spawn("cluster state", move |stop| Arc::clone(&writer).run(stop));
         let health = Arc::new(BrokerHealth {
             ready: AtomicBool::new(false),
             supervisor: Arc::clone(&supervisor),
@@ -151,6 +159,7 @@ impl Broker {
             http_address,
             supervisor,
             apis,
+            state_writer,
             tier,
             logs,
             quorum,
@@ -178,6 +187,7 @@ impl Broker {
                 tracing::error!("a listener's task had died; this is a bug");
             }
         }
+        self.state_writer.write_last().await;
         self.apis.shutdown().await;
         self.tier.shutdown().await;
         let logs = Arc::clone(&self.logs);
@@ -445,6 +455,10 @@ struct BrokerHealth {
 }
 
 impl Health for BrokerHealth {
+    fn tier(&self) -> String {
+        self.tier.report_json()
+    }
+
     fn report(&self) -> HealthReport {
         let mut report = HealthReport {
             ready: self.ready.load(Ordering::Acquire),

@@ -7,15 +7,16 @@
 //!
 //! What always holds: updates are reconciled in order and none is left out. Disk work happens on a blocking thread.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use strandline_core::metadata::{
     BrokerId, Command, CommandOutcome, ConfigResource, MetadataDelta, MetadataImage,
     PartitionImage, TopicImage,
 };
 use strandline_log::{Log, TopicPartition};
 use strandline_metadata::{MetadataQuorum, MetadataUpdates, ProposeError};
-use strandline_tiering::Tier;
+use strandline_tiering::{RemotePartition, Settled, Tier};
 use strandline_wire::KafkaError;
 use tokio::sync::watch;
 
@@ -34,6 +35,10 @@ pub struct MetadataDriver {
     tier: TierDriver,
     groups: OnceLock<Arc<GroupDriver>>,
     reconciled: watch::Sender<i64>,
+    /// Held by whoever makes this broker as an image says.
+    reconciling: Mutex<()>,
+    /// For work that outlives the update that began it.
+    me: Weak<Self>,
 }
 
 impl MetadataDriver {
@@ -43,13 +48,15 @@ impl MetadataDriver {
         replicas: Arc<ReplicaManager>,
         tier: Arc<Tier>,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             config,
             quorum,
             replicas,
             tier: TierDriver::new(tier),
             groups: OnceLock::new(),
             reconciled: watch::Sender::new(-1),
+            reconciling: Mutex::new(()),
+            me: Weak::clone(me),
         })
     }
 
@@ -123,6 +130,7 @@ impl MetadataDriver {
 
     /// Hosts and leads what `image` says. Blocks.
     fn host_all(&self, image: &MetadataImage) {
+        let _one_at_a_time = self.reconciling.lock();
         for topic in image.topics.iter() {
             self.host_topic(image, topic);
         }
@@ -156,6 +164,7 @@ impl MetadataDriver {
     }
 
     fn reconcile(&self, delta: &MetadataDelta, image: &MetadataImage) {
+        let _one_at_a_time = self.reconciling.lock();
         for topic in &delta.topics_deleted {
             self.delete_topic(topic);
         }
@@ -222,6 +231,23 @@ impl MetadataDriver {
     }
 
     fn lead(&self, image: &MetadataImage, partition: &Arc<Partition>, wanted: &PartitionImage) {
+        if let Some(remote) = self.tier.must_settle(partition, image.incarnation, wanted) {
+            // Until then clients are told to come back.
+            partition.become_follower(wanted.leader, wanted.leader_epoch);
+            self.tell_groups(partition, |groups, index| groups.resign(index));
+            let (driver, partition) = (Weak::clone(&self.me), Arc::clone(partition));
+            let places = self.tier.settling();
+            tokio::spawn(async move {
+                let Some(settled) = TierDriver::settle(&remote, &places).await else {
+                    return;
+                };
+                let Some(driver) = driver.upgrade() else {
+                    return;
+                };
+                blocking(move || driver.lead_settled(&partition, &remote, settled)).await;
+            });
+            return;
+        }
         let new_term = partition.become_leader(wanted);
         if partition.is_leader() {
             self.tier
@@ -231,6 +257,37 @@ impl MetadataDriver {
             self.tell_groups(partition, |groups, index| {
                 groups.lead(index, Arc::clone(partition))
             });
+        }
+    }
+
+    /// The log holds now what the tier does: it is led, if the term still runs.
+    fn lead_settled(
+        &self,
+        partition: &Arc<Partition>,
+        remote: &Arc<RemotePartition>,
+        settled: Settled,
+    ) {
+        let _one_at_a_time = self.reconciling.lock();
+        // A crash must not forget where a log begins that was cut.
+        if matches!(settled, Settled::StartedAt(_))
+            && let Err(error) = self.replicas.logs().checkpoint()
+        {
+            tracing::error!(%error, "could not write the checkpoints");
+        }
+        let image = self.image();
+        let tp = partition.topic_partition();
+        let wanted = image
+            .topics
+            .get(&tp.topic)
+            .filter(|topic| topic.id == partition.topic_id())
+            .and_then(|topic| topic.partition(tp.partition));
+        if let Some(wanted) = wanted
+            && wanted.leader == self.config.node_id
+            && wanted.leader_epoch == remote.fence().leader_epoch
+            && !remote.is_gone()
+        {
+            partition.set_remote(Some(Arc::clone(remote)));
+            self.lead(&image, partition, wanted);
         }
     }
 

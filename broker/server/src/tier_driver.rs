@@ -6,29 +6,106 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use strandline_core::metadata::{PartitionImage, first_leader_epoch};
 use strandline_log::{Offset, TimestampMs, TopicId};
 use strandline_tiering::{
-    Fence, LeaderPartition, RemotePartition, RemoteRead, RemoteReadError, Tier,
+    Fence, LeaderPartition, RemotePartition, RemoteRead, RemoteReadError, Settled, Tier,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::clock;
 use crate::partition::Partition;
 
+const SETTLE_RETRY_MIN: Duration = Duration::from_millis(100);
+const SETTLE_RETRY_MAX: Duration = Duration::from_secs(5);
+/// Partitions that are compared with the tier at the same time.
+const SETTLING_MAX: usize = 16;
+
 /// Tells the tier what this broker leads.
 pub struct TierDriver {
     tier: Arc<Tier>,
+    settling: Arc<Semaphore>,
 }
 
 impl TierDriver {
     pub fn new(tier: Arc<Tier>) -> Self {
-        Self { tier }
+        Self {
+            tier,
+            settling: Arc::new(Semaphore::new(SETTLING_MAX)),
+        }
+    }
+
+    /// Places for [`settle`](Self::settle).
+    pub fn settling(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.settling)
     }
 
     pub fn tier(&self) -> &Arc<Tier> {
         &self.tier
+    }
+
+    /// Before a term begins. `Some`: the partition may not be led before [`settle`](Self::settle) has ended, because the
+    /// local log may lack what the tier holds (design, decision 8). Blocks on a small file.
+    pub fn must_settle(
+        &self,
+        partition: &Partition,
+        incarnation: u32,
+        wanted: &PartitionImage,
+    ) -> Option<Arc<RemotePartition>> {
+        let (log, leader_epoch) = (partition.log(), wanted.leader_epoch);
+        if !log.config().remote_storage_enable || !self.tier.config().enabled {
+            return None;
+        }
+        let fence = Fence::new(u64::from(incarnation), leader_epoch);
+        let led = partition.remote().is_some_and(|r| r.fence() == fence);
+        // Switched on while it is led: nothing was tiered that this log does not hold.
+        if led || partition.check_leader(leader_epoch).is_ok() {
+            return None;
+        }
+        let remote = self.tier.lead_unsettled(LeaderPartition {
+            tp: partition.topic_partition().clone(),
+            topic_id: partition.topic_id(),
+            fence,
+            log: Arc::clone(log),
+        });
+        // In a topic's first term nobody has tiered anything before.
+        let only_replica = wanted.replicas.len() == 1;
+        let is_first_term =
+            leader_epoch == first_leader_epoch(incarnation) && log.log_end_offset() == 0;
+        let covered =
+            (is_first_term && remote.assume_covered().is_ok()) || remote.is_covered(only_replica);
+        if covered {
+            partition.set_remote(Some(remote));
+            return None;
+        }
+        Some(remote)
+    }
+
+    /// Makes the log go on where the tier ends, however long the store is away. `None` when the term was over before.
+    pub async fn settle(remote: &RemotePartition, places: &Semaphore) -> Option<Settled> {
+        let mut wait = SETTLE_RETRY_MIN;
+        loop {
+            if remote.is_gone() {
+                return None;
+            }
+            let place = places.acquire().await;
+            match remote.settle(clock::now_ms()).await {
+                Ok(settled) => {
+                    tracing::debug!(partition = %remote.topic_partition(), ?settled, "compared with the tier");
+                    return (!remote.is_gone()).then_some(settled);
+                }
+                Err(error) => tracing::warn!(
+                    partition = %remote.topic_partition(), %error,
+                    "not led yet: whether the local log holds what the tier does is not known; it is tried again"
+                ),
+            }
+            drop(place);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(SETTLE_RETRY_MAX);
+        }
     }
 
     /// After a term has begun, or the topic's settings have changed.
@@ -45,17 +122,29 @@ impl TierDriver {
         {
             return;
         }
+        if let Some(known) = self.tier.partition(partition.topic_partition())
+            && known.fence() == fence
+            && !known.is_gone()
+        {
+            // It was settled for this term.
+            partition.set_remote(Some(known));
+            return;
+        }
         let remote = self.tier.lead(LeaderPartition {
             tp: partition.topic_partition().clone(),
             topic_id: partition.topic_id(),
             fence,
             log: Arc::clone(log),
         });
+        if let Err(error) = remote.assume_covered() {
+            tracing::warn!(partition = %partition.topic_partition(), %error, "the next start has to ask the tier");
+        }
         partition.set_remote(Some(remote));
     }
 
     pub fn resign(&self, partition: &Partition) {
-        if partition.remote().is_some() {
+        let tp = partition.topic_partition();
+        if partition.remote().is_some() || self.tier.partition(tp).is_some() {
             self.tier.resign(partition.topic_partition());
             partition.set_remote(None);
         }

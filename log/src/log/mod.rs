@@ -24,6 +24,7 @@ mod sealed;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod tier_start;
 mod time;
 mod truncate;
 mod types;
@@ -39,6 +40,7 @@ use parking_lot::{Mutex, RwLock};
 pub use damage::{Damage, ScrubPoint, Scrubbed};
 pub(crate) use producers::{Replayed, replay, txn_index_path};
 pub use replace_segments::{ReplaceError, SwapOp, SwapStep};
+pub use tier_start::TierStart;
 pub use types::*;
 
 use crate::dir_health::DirHealth;

@@ -106,7 +106,7 @@ impl Log {
         self.start_anew(offset, now_ms)
     }
 
-    fn start_anew(&self, offset: Offset, now_ms: TimestampMs) -> Result<(), LogError> {
+    pub(super) fn start_anew(&self, offset: Offset, now_ms: TimestampMs) -> Result<(), LogError> {
         let old = self.segments.snapshot();
         self.changed.store(true, Ordering::Release);
         self.recovery_point.fetch_min(offset, Ordering::AcqRel);

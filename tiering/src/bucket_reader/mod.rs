@@ -3,6 +3,7 @@
 //! Always holds: log bytes are handed out only after their chunks' CRCs were checked.
 
 mod segments;
+mod state;
 mod topics;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::store::RemoteStore;
 pub use segments::{
     SegmentReadError, position_of, read_log_bytes, read_segment_tail, verify_object,
 };
+pub use state::{StateError, write_state};
 pub use topics::{BucketError, TopicInfo};
 
 /// A read-only view of a bucket.

@@ -4,7 +4,9 @@ use futures::TryStreamExt;
 use strandline_log::TopicId;
 
 use super::BucketReader;
-use crate::format::object_key::{PartitionKey, parse_topic_marker, topic_marker, topics_folder};
+use crate::format::object_key::{
+    PartitionKey, deletion_note, parse_topic_marker, topic_marker, topics_folder,
+};
 use crate::format::{FormatError, TopicMarker};
 use crate::store::{RemoteStore, StoreError};
 
@@ -47,7 +49,8 @@ impl BucketReader {
         Ok(self.store.list_folders("meta").await?)
     }
 
-    async fn cluster(&self) -> Result<String, BucketError> {
+    /// The cluster's id; the only one there is when none was given.
+    pub async fn cluster(&self) -> Result<String, BucketError> {
         if let Some(id) = &self.cluster_id {
             return Ok(id.clone());
         }
@@ -114,6 +117,44 @@ impl BucketReader {
 }
 
 impl TopicMarker {
+    /// The marker of a topic, if there is one.
+    pub async fn read(
+        store: &RemoteStore,
+        cluster_id: &str,
+        topic: &str,
+        topic_id: TopicId,
+    ) -> Result<Option<Self>, BucketError> {
+        let key = topic_marker(cluster_id, topic, &topic_id);
+        match store.get(&key).await {
+            Ok((bytes, _)) => match Self::decode(&bytes) {
+                Ok(marker) => Ok(Some(marker)),
+                Err(cause) => Err(BucketError::Damaged { key, cause }),
+            },
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Notes in the bucket that the topic is to be removed. The first note stands, and is returned.
+    pub async fn note_deletion(
+        self,
+        store: &RemoteStore,
+        cluster_id: &str,
+    ) -> Result<Self, BucketError> {
+        let key = deletion_note(cluster_id, &self.topic_id);
+        match store.put_if_absent(&key, self.encode()).await {
+            Ok(_) => return Ok(self),
+            Err(StoreError::Precondition { .. }) => {}
+            Err(e) => return Err(e.into()),
+        }
+        match store.get(&key).await {
+            Ok((bytes, _)) => {
+                Self::decode(&bytes).map_err(|cause| BucketError::Damaged { key, cause })
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
     /// Writes the marker, or raises the partition count or the deletion mark of the one that is there.
     pub async fn ensure(&self, store: &RemoteStore, cluster_id: &str) -> Result<(), BucketError> {
         let key = topic_marker(cluster_id, &self.topic, &self.topic_id);

@@ -204,6 +204,24 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "How long objects stay in the store after the manifest stopped naming them.",
     ),
     def(
+        "remote.log.sweep.interval.ms",
+        POSITIVE_LONG,
+        Some("21600000"),
+        "How often the objects of each partition are listed to find and remove what no manifest names.",
+    ),
+    def(
+        "remote.log.orphan.age.ms",
+        NON_NEGATIVE_LONG,
+        Some("86400000"),
+        "How old by the store's clock an object must be before a sweep may take it for garbage.",
+    ),
+    def(
+        "remote.cluster.state.interval.ms",
+        POSITIVE_LONG,
+        Some("60000"),
+        "How often topics, configs and group offsets are written to the bucket when they have changed: what a restore brings back.",
+    ),
+    def(
         "remote.log.stall.ms",
         POSITIVE_LONG,
         Some("30000"),

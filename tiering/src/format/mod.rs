@@ -4,6 +4,7 @@
 //! newer version is refused by name, never guessed. Nothing here does IO, except that a plan reads local log files.
 
 mod bytes_io;
+pub mod cluster_state;
 pub mod manifest_page;
 pub mod manifest_root;
 pub mod object_key;
@@ -13,6 +14,7 @@ pub mod segment_plan;
 pub mod topic_marker;
 
 pub use bytes_io::FormatError;
+pub use cluster_state::{ClusterState, GroupOffset, GroupState, GroupsState, TopicState};
 pub use object_key::{PartitionKey, SegmentName};
 pub use segment_index::{AbortedTxn, EpochEntry, OffsetPosition, SegmentIndexes};
 pub use segment_object::{SegmentFooter, SegmentTail};

@@ -6,6 +6,9 @@
 //! {spread}/{cluster id}/{topic id}/{partition}/manifest/page-{start:020}-{generation:010}-{random:016x}
 //! {spread}/{cluster id}/{topic id}/{partition}/manifest/retired/{generation:020}-{nonce:032x}
 //! meta/{cluster id}/topics/{topic}/{topic id}
+//! meta/{cluster id}/deleted/{topic id}
+//! meta/{cluster id}/state/cluster
+//! meta/{cluster id}/state/groups-{node id}
 //! ```
 //!
 //! `spread` is 4 hex digits hashed from topic id and partition: load spreads over the key space while one partition
@@ -96,6 +99,32 @@ pub fn topic_marker(cluster_id: &str, topic: &str, topic_id: &TopicId) -> String
     )
 }
 
+/// Where the deleted topics are whose objects are still to be removed.
+pub fn deleted_folder(cluster_id: &str) -> String {
+    format!("meta/{cluster_id}/deleted")
+}
+
+/// Where a cluster's state is, beside its records.
+pub fn state_folder(cluster_id: &str) -> String {
+    format!("meta/{cluster_id}/state")
+}
+
+pub fn cluster_state(cluster_id: &str) -> String {
+    format!("{}/cluster", state_folder(cluster_id))
+}
+
+pub fn groups_state(cluster_id: &str, node_id: i32) -> String {
+    format!("{}/groups-{node_id}", state_folder(cluster_id))
+}
+
+pub fn deletion_note(cluster_id: &str, topic_id: &TopicId) -> String {
+    format!(
+        "{}/{}",
+        deleted_folder(cluster_id),
+        uuid_to_base64(topic_id)
+    )
+}
+
 /// The last part of a segment object's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentName {
@@ -152,6 +181,52 @@ impl fmt::Display for PageName {
             "page-{:020}-{:010}-{:016x}",
             self.start, self.generation, self.random
         )
+    }
+}
+
+impl FromStr for PageName {
+    type Err = NotAName;
+
+    fn from_str(name: &str) -> Result<Self, NotAName> {
+        let parse = || {
+            let mut parts = name.strip_prefix("page-")?.split('-');
+            let parsed = Self {
+                start: parts.next()?.parse().ok()?,
+                generation: parts.next()?.parse().ok()?,
+                random: u64::from_str_radix(parts.next()?, 16).ok()?,
+            };
+            (parts.next().is_none() && parsed.to_string() == name).then_some(parsed)
+        };
+        parse().ok_or(NotAName)
+    }
+}
+
+/// What an object in a partition's folder is, by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ObjectName {
+    Segment(SegmentName),
+    Root,
+    Page(PageName),
+    RetiredRoot { generation: u64 },
+}
+
+impl ObjectName {
+    /// Of a key relative to the partition's folder; `None` when it is none of ours.
+    pub fn parse(below: &str) -> Option<Self> {
+        if below == "manifest/root" {
+            return Some(Self::Root);
+        }
+        if let Some(name) = below.strip_prefix("segment/") {
+            return name.parse().ok().map(Self::Segment);
+        }
+        let name = below.strip_prefix("manifest/")?;
+        let Some(retired) = name.strip_prefix("retired/") else {
+            return name.parse().ok().map(Self::Page);
+        };
+        let (generation, nonce) = retired.split_once('-')?;
+        let ours = generation.len() == 20 && nonce.len() == 32;
+        let generation = generation.parse().ok().filter(|_| ours)?;
+        Some(Self::RetiredRoot { generation })
     }
 }
 

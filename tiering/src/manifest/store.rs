@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use strandline_log::{Offset, TimestampMs};
 
 use super::edit::{Edit, ManifestError, PageCut};
-use super::entry::ManifestEntry;
+use super::entry::{ManifestEntry, PageRef};
 use super::lookup::{Located, Lookup, entry_at, first_reaching};
 use super::pages::{PageCache, live};
 use super::state::{ENTRIES_INLINE_MAX, Manifest};
@@ -264,6 +264,16 @@ impl ManifestStore {
                     .map_or_else(|| manifest.gap_lookup(offset), |e| Lookup::Entry(e.clone())))
             }
         }
+    }
+
+    /// What holds an offset of a page, as far as the page knows.
+    pub(crate) async fn entry_in_page(
+        &self,
+        page: &PageRef,
+        offset: Offset,
+    ) -> Result<Option<Lookup>, ManifestStoreError> {
+        let entries = self.pages.read(&self.store, &self.partition, page).await?;
+        Ok(entry_at(live(page, &entries), offset).map(|e| Lookup::Entry(e.clone())))
     }
 
     /// Up to `entries_max` entries in order, from the one that holds `offset`, or the first behind it.

@@ -37,6 +37,8 @@ pub enum Purpose {
     Upload,
     Read,
     Retention,
+    Sweep,
+    State,
     Export,
     Probe,
 }
@@ -48,6 +50,8 @@ impl Purpose {
             Self::Upload => "upload",
             Self::Read => "read",
             Self::Retention => "retention",
+            Self::Sweep => "sweep",
+            Self::State => "state",
             Self::Export => "export",
             Self::Probe => "probe",
         }
@@ -131,6 +135,8 @@ impl StoreMetrics {
             Purpose::Upload,
             Purpose::Read,
             Purpose::Retention,
+            Purpose::Sweep,
+            Purpose::State,
             Purpose::Export,
             Purpose::Probe,
         ]

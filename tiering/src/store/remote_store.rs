@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, FuturesUnordered};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
@@ -299,6 +299,12 @@ impl RemoteStore {
                 })
             })
             .boxed()
+    }
+
+    /// The keys of all objects below a folder that holds few.
+    pub async fn list_keys(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        let objects = self.list(folder, None).map(|item| item.map(|o| o.key));
+        objects.try_collect().await
     }
 
     /// The names of the folders directly inside a folder.

@@ -55,7 +55,11 @@ pub fn plan(manifest_end: Option<Offset>, log: &LogOffsets) -> CopyPlan {
         Some(end) => end,
         None => log.log_start.max(log.local_start),
     };
-    let below = log.high_watermark.min(log.last_stable);
+    let below = if is_planted!(UploadAboveHighWatermark) {
+        log.end
+    } else {
+        log.high_watermark.min(log.last_stable)
+    };
     if from < below {
         CopyPlan::Copy { from, below }
     } else {

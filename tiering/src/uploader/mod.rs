@@ -2,7 +2,7 @@
 //!
 //! [`Schedule`] says whose turn it is, [`copy_plan`] what a partition uploads next, [`segment_upload`] makes one object,
 //! `partition_task` is all that is done in one turn,
-//! `retain` the part of it that gives things up.
+//! `retain` the part of it that gives things up, [`sweep`] finds what crashes have left behind.
 
 pub mod copy_plan;
 mod copy_quota;
@@ -10,6 +10,7 @@ mod partition_task;
 mod retain;
 mod schedule;
 pub mod segment_upload;
+pub mod sweep;
 
 pub use copy_quota::CopyQuota;
 pub use schedule::{Next, Schedule, Stay, backoff_ms};

@@ -4,7 +4,8 @@
 //! 2. upload at most one range and name it in the manifest,
 //! 3. move the log start as total retention says: first in the manifest, then in the log,
 //! 4. forget entries below the log start and queue their objects for removal,
-//! 5. drop local segments that local retention gives up and the manifest holds (I4).
+//! 5. sweep the partition's objects, when it is time,
+//! 6. drop local segments that local retention gives up and the manifest holds (I4).
 //!
 //! Each step leaves a state that the next round of any leader can go on from. The stop flag is read between steps.
 
@@ -22,7 +23,7 @@ use crate::health::CopyState;
 use crate::manifest::{
     Edit, Manifest, ManifestEntry, ManifestError, ManifestStoreError, ObjectRef,
 };
-use crate::remote_partition::RemotePartition;
+use crate::remote_partition::{RemotePartition, SettleError};
 use crate::store::Purpose;
 
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +38,8 @@ pub(crate) enum TaskError {
     Upload(#[from] UploadError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error("the proof of what the manifest may name: {0}")]
+    Intent(#[from] SettleError),
     #[error("a blocking task died: {0}")]
     Died(#[from] tokio::task::JoinError),
 }
@@ -58,6 +61,9 @@ impl RemotePartition {
     /// One turn. Never panics for what the world does; says when the next turn should be.
     pub(crate) async fn take_turn(&self) -> Next {
         let interval_ms = self.core.config.task_interval_ms;
+        if !self.is_settled() {
+            return Next::At(self.core.clock.now_ms().saturating_add(interval_ms));
+        }
         let outcome = self.round().await;
         let now_ms = self.core.clock.now_ms();
         let mut status = self.status.lock();
@@ -101,7 +107,9 @@ impl RemotePartition {
                     partition = %self.leader.tp, %error, failures = status.failures, retry_in_ms = wait_ms,
                     "the remote log's task failed; it is tried again"
                 );
-                Next::NotBefore(now_ms.saturating_add(wait_ms))
+                let next_try_ms = now_ms.saturating_add(wait_ms);
+                status.next_try_ms = Some(next_try_ms);
+                Next::NotBefore(next_try_ms)
             }
         }
     }
@@ -160,13 +168,13 @@ impl RemotePartition {
         }
         if let Some(known) = manifest {
             let known = self.retain_total(known).await?;
-            manifest = Some(self.forget_expired(known).await?);
+            let known = self.forget_expired(known).await?;
+            manifest = Some(self.sweep_if_due(known).await?);
         }
         if self.must_end() {
             return Ok(round);
         }
-        let uploaded_end = manifest.as_ref().map(|m| m.end_offset());
-        let lag = self.retain_local(uploaded_end).await?;
+        let lag = self.retain_local(manifest.as_deref()).await?;
         round.more &= !self.must_end();
         self.show_lag(lag.bytes, lag.segments);
         if let Some(manifest) = &manifest {
@@ -194,6 +202,7 @@ impl RemotePartition {
         &self,
         offset: Offset,
     ) -> Result<Arc<Manifest>, TaskError> {
+        self.intend_end(offset).await?;
         let edited = self.manifests.edit(self.leader.fence, |m| {
             Ok(if m.start_offset() < offset {
                 vec![Edit::AdvanceLogStart { offset }]
@@ -206,8 +215,7 @@ impl RemotePartition {
 
     pub(super) async fn increment_log_start(&self, offset: Offset) -> Result<(), TaskError> {
         let log = Arc::clone(self.log());
-        let moved =
-            tokio::task::spawn_blocking(move || log.increment_log_start_offset(offset)).await??;
+        let moved = crate::blocking::run(move || log.increment_log_start_offset(offset)).await??;
         if moved {
             tracing::info!(partition = %self.leader.tp, log_start = offset, "the log start moved");
         }
@@ -242,6 +250,7 @@ impl RemotePartition {
         self.core
             .ensure_marker(&tp.topic, self.leader.topic_id, tp.partition + 1)
             .await?;
+        self.intend_end(planned.range.end).await?;
         let manifest = match manifest {
             Some(manifest) => Arc::clone(manifest),
             None => self.manifests.claim(fence, from).await?,
@@ -311,18 +320,18 @@ impl RemotePartition {
         Ok(after)
     }
 
-    /// An object whose edit was refused for good can be removed. After any other failure it counts as referenced.
+    /// An object whose edit was refused for good can be removed. After any other failure it counts as referenced; a
+    /// sweep finds it, if it is not.
     fn drop_refused(&self, error: &ManifestStoreError, name: &SegmentName) {
         let for_good = matches!(
             error,
             ManifestStoreError::Edit(
                 ManifestError::Fenced { .. }
-                    | ManifestError::NotAtEnd { .. }
                     | ManifestError::Deleted
                     | ManifestError::BelowFloor { .. }
             )
         );
-        if for_good {
+        if for_good || is_planted!(RemoveAfterUnknownOutcome) {
             self.remove_later(self.key.segment(name));
         }
         // Whatever was cached led to a refusal.

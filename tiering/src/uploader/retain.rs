@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use strandline_log::{LogError, Offset, TierView};
 
 use super::partition_task::TaskError;
+use super::sweep;
 use crate::garbage::{Removal, What};
 use crate::manifest::{Manifest, ObjectRef};
 use crate::remote_partition::RemotePartition;
 use crate::retention::{self, RemoteSegment, TotalRetention};
+use crate::store::Purpose;
 
 /// Entries that one turn looks at for retention, or forgets with one edit.
 const ENTRIES_PER_TURN: usize = 256;
@@ -89,6 +91,53 @@ impl RemotePartition {
         Ok(manifest)
     }
 
+    /// Now and then: what crashes, fenced leaders and failed edits have left behind is found and goes.
+    pub(super) async fn sweep_if_due(
+        &self,
+        manifest: Arc<Manifest>,
+    ) -> Result<Arc<Manifest>, TaskError> {
+        let config = &self.core.config;
+        let now_ms = self.core.clock.now_ms();
+        let after = {
+            let mut turn = self.sweep.lock();
+            // The first one comes some time after the start, so that not all partitions are swept at once.
+            let due_ms = *turn.due_ms.get_or_insert_with(|| {
+                let fraction = self.core.random_fraction();
+                now_ms.saturating_add((config.sweep_interval_ms as f64 * fraction) as i64)
+            });
+            if now_ms < due_ms {
+                return Ok(manifest);
+            }
+            // A sweep that fails comes again with the next interval.
+            turn.due_ms = Some(now_ms.saturating_add(config.sweep_interval_ms));
+            turn.after.take()
+        };
+        let swept = sweep::sweep(
+            &self.core.store.with_purpose(Purpose::Sweep),
+            &self.manifests,
+            Some(self.leader.fence),
+            now_ms.saturating_sub(config.orphan_age_ms),
+            after.as_deref(),
+        )
+        .await?;
+        if !swept.garbage.is_empty() {
+            let bytes: u64 = swept.garbage.iter().map(|object| object.bytes).sum();
+            tracing::info!(
+                partition = %self.leader.tp, objects = swept.garbage.len(), bytes,
+                "found objects that nothing names; they are removed"
+            );
+        }
+        for object in swept.garbage {
+            self.remove_later(object.key);
+        }
+        if let Some(next) = swept.next {
+            let mut turn = self.sweep.lock();
+            turn.after = Some(next);
+            turn.due_ms = Some(now_ms);
+        }
+        Ok(swept.manifest.unwrap_or(manifest))
+    }
+
     pub(super) fn remove_later(&self, key: String) {
         let removal = Removal::new(&self.leader.tp.topic, What::Object { key: key.clone() });
         let due_ms = self
@@ -107,15 +156,23 @@ impl RemotePartition {
     /// Drops what local retention gives up; returns what is sealed and not uploaded.
     pub(super) async fn retain_local(
         &self,
-        uploaded_end: Option<Offset>,
+        manifest: Option<&Manifest>,
     ) -> Result<LocalBytes, TaskError> {
         let log = Arc::clone(self.log());
+        let uploaded_end = manifest.map(|m| m.end_offset());
+        // A crash may forget where the log starts, the manifest does not: what lies below goes only after it knows.
+        let start_is_safe = manifest.is_none_or(|m| m.start_offset() >= log.log_start_offset());
         let now_ms = self.core.clock.now_ms();
         let from = uploaded_end.unwrap_or(0);
-        let lag = tokio::task::spawn_blocking(move || {
+        let uploaded_end = if is_planted!(DropBeforeUpload) {
+            Some(Offset::MAX)
+        } else {
+            uploaded_end
+        };
+        let lag = crate::blocking::run(move || {
             let view = TierView { uploaded_end };
             let plan = log.plan_retention(now_ms, &view);
-            if !plan.is_empty() {
+            if start_is_safe && !plan.is_empty() {
                 log.apply_retention(&plan, now_ms)?;
                 // The files' delay begins now; without one they go at once.
                 log.purge(now_ms);
@@ -127,7 +184,7 @@ impl RemotePartition {
 
     async fn local_bytes_from(&self, offset: Offset) -> Result<LocalBytes, TaskError> {
         let log = Arc::clone(self.log());
-        let bytes = tokio::task::spawn_blocking(move || {
+        let bytes = crate::blocking::run(move || {
             let active_base = log.active_segment_base_offset();
             let sealed = sealed_bytes_from(&log, offset)?;
             let active: u64 = log

@@ -48,7 +48,7 @@ pub async fn plan(
     now_ms: TimestampMs,
 ) -> Result<Option<PlannedUpload>, UploadError> {
     let (log, partition) = (Arc::clone(log), partition.clone());
-    tokio::task::spawn_blocking(move || {
+    crate::blocking::run(move || {
         let Some(range) = log.sealed_range(from, below)? else {
             return Ok(None);
         };
@@ -109,7 +109,7 @@ fn body(plan: &SegmentObjectPlan) -> impl Stream<Item = Result<Bytes, io::Error>
     let chunks = Some(Box::new(plan.body()));
     futures::stream::unfold(chunks, |chunks| async move {
         let mut chunks = chunks?;
-        let read = tokio::task::spawn_blocking(move || {
+        let read = crate::blocking::run(move || {
             let next = chunks.next();
             (next, chunks)
         })

@@ -30,7 +30,7 @@ mod shared_map;
 mod snapshot_format;
 mod topics;
 
-pub use apply::{Applied, apply, validate_new_topic, validate_topic_name};
+pub use apply::{Applied, apply, first_leader_epoch, validate_new_topic, validate_topic_name};
 pub use brokers::{BrokerEndpoint, BrokerId, BrokerRegistration, SecurityProtocol};
 pub use codec::FormatError;
 pub use command::{

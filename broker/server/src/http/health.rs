@@ -5,6 +5,11 @@ use std::fmt;
 /// Asked on each request; must answer at once.
 pub trait Health: Send + Sync {
     fn report(&self) -> HealthReport;
+
+    /// What the tier does for each partition, as JSON.
+    fn tier(&self) -> String {
+        "{}".to_owned()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! The HTTP listener: `/metrics` for Prometheus, `/healthz` and `/readyz` for people and orchestrators.
+//! The HTTP listener: `/metrics` for Prometheus, `/healthz` and `/readyz` for people and orchestrators,
+//! `/tier` for `strandline tier why`.
 //!
 //! Plain HTTP/1.1 on an address of its own (`http.listener`), bounded in connections. It changes nothing.
 
@@ -54,6 +55,7 @@ pub async fn serve(
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/tier", get(tier))
         .with_state(state);
     let listener = LimitedListener::new(listener, limits.connections_max, limits.idle);
     axum::serve(listener, router)
@@ -88,6 +90,12 @@ async fn healthz(State(state): State<HttpState>) -> Response {
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     (status, report.to_string()).into_response()
+}
+
+/// Each partition's upload, for `strandline tier why`.
+async fn tier(State(state): State<HttpState>) -> Response {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, state.health.tier()).into_response()
 }
 
 /// 200 once clients are served, and until the broker stops.

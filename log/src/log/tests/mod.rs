@@ -6,6 +6,7 @@ mod model;
 mod read;
 mod recovery;
 mod retain;
+mod tier_start;
 mod time;
 
 use std::path::Path;

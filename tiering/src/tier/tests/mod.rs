@@ -26,6 +26,7 @@ use super::*;
 use crate::bucket_reader::BucketReader;
 use crate::config::S3Config;
 use crate::fence::Fence;
+use crate::format::PartitionKey;
 use crate::health::CopyState;
 use crate::manifest::Manifest;
 use crate::remote_partition::RemoteReadError;
@@ -73,6 +74,7 @@ impl World {
             url: "unused".to_owned(),
             s3: S3Config::default(),
             cache_dir: self.cache_dir(),
+            state_dir: self.dir.path().to_owned(),
             cache_bytes_max: self.cache_bytes_max,
             chunk_bytes: self.chunk_bytes,
             index_cache_bytes_max: 16 << 20,
@@ -90,6 +92,8 @@ impl World {
             fetch_patience_ms: 60_000,
             list_offsets_timeout_ms: 30_000,
             delete_delay_ms: 0,
+            sweep_interval_ms: 86_400_000,
+            orphan_age_ms: 86_400_000,
             stall_ms: 30_000,
         };
         let seed = [self.seeds.fetch_add(1, Ordering::SeqCst); 32];

@@ -17,6 +17,7 @@ use super::{
 };
 use configs::alter_configs;
 use partitions::{TopicEdits, change_partitions};
+pub use topics::first_leader_epoch;
 use topics::{create_partitions, create_topics, delete_topics};
 
 #[derive(Clone, Debug)]

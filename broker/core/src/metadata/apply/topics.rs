@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use strandline_log::LeaderEpoch;
+
 use super::partitions::partition_delta;
 use crate::metadata::command::*;
 use crate::metadata::{
@@ -12,6 +14,8 @@ use crate::metadata::{
 
 /// Kafka's longest topic name: with the partition's number it must fit a folder's name.
 const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// A million terms of one partition within one incarnation: a leader per second for eleven days.
+const EPOCH_RANGE_BITS: u32 = 20;
 
 pub(super) fn create_topics(
     image: &mut MetadataImage,
@@ -128,6 +132,15 @@ fn validate_assignments(
     Ok(())
 }
 
+/// The epoch of a partition's first leader. A restored cluster begins in a range of its own, beyond all that the former
+/// one can have used: epochs of one partition must rise through all incarnations.
+pub fn first_leader_epoch(incarnation: u32) -> LeaderEpoch {
+    let range = incarnation
+        .saturating_sub(1)
+        .min(LeaderEpoch::MAX as u32 >> EPOCH_RANGE_BITS);
+    LeaderEpoch::try_from(range << EPOCH_RANGE_BITS).unwrap_or(LeaderEpoch::MAX)
+}
+
 /// Led by the first replica that is up; whoever is up is in sync with an empty log.
 fn new_partition(image: &MetadataImage, assignment: &[BrokerId]) -> Arc<PartitionImage> {
     let isr: Arc<[BrokerId]> = assignment
@@ -139,7 +152,7 @@ fn new_partition(image: &MetadataImage, assignment: &[BrokerId]) -> Arc<Partitio
         replicas: assignment.into(),
         leader: isr.first().copied().unwrap_or(NO_LEADER),
         isr,
-        leader_epoch: 0,
+        leader_epoch: first_leader_epoch(image.incarnation),
         partition_epoch: 0,
     })
 }
