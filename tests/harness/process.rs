@@ -19,15 +19,18 @@ fn running() -> MutexGuard<'static, BTreeSet<u32>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills every child that runs. For the end of this process by a signal, when nothing is dropped.
+/// Kills every child that runs. For the end of this process by a signal, when nothing is dropped: nobody can start
+/// another one from then on.
 pub fn kill_all() {
-    for pid in std::mem::take(&mut *running()) {
+    let running = running();
+    for pid in running.iter() {
         // One that has just ended is what was wanted.
         let _ = Command::new("kill")
             .arg("-KILL")
             .arg(pid.to_string())
             .status();
     }
+    std::mem::forget(running);
 }
 
 /// A running child. Dropped, it is killed and reaped.
@@ -47,13 +50,14 @@ impl Process {
                 .open(log)
                 .expect("the log can be written")
         };
+        let mut started = running();
         let child = command
             .stdin(Stdio::null())
             .stdout(open())
             .stderr(open())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-        running().insert(child.id());
+        started.insert(child.id());
         Process {
             child,
             log: log.to_path_buf(),
@@ -135,13 +139,15 @@ impl Finished {
 pub fn run_to_end(command: &mut Command, deadline: Duration) -> Finished {
     let mut stdout = tempfile::tempfile().expect("a temporary file");
     let mut stderr = tempfile::tempfile().expect("a temporary file");
+    let mut started = running();
     let child = command
         .stdin(Stdio::null())
         .stdout(stdout.try_clone().expect("a handle"))
         .stderr(stderr.try_clone().expect("a handle"))
         .spawn()
         .unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
-    running().insert(child.id());
+    started.insert(child.id());
+    drop(started);
     let mut process = Process {
         child,
         log: PathBuf::new(),
