@@ -7,7 +7,6 @@
 //!
 //! A group of one segment that loses nothing is left as it is. Batches stream through one buffer; nothing else is held.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,22 +16,20 @@ use strandline_log::record::{
     BatchError, BatchHeader, ControlRecordType, DecodeLimit, RecordViews,
 };
 use strandline_log::segment::LogSegment;
-use strandline_log::{Log, LogError, Offset, ProducerEpoch, ProducerId, StorageError, TimestampMs};
+use strandline_log::{Log, LogError, Offset, StorageError, TimestampMs};
 
-use crate::batch_filter::{
-    BatchContext, BatchFilter, Horizon, RecordCounts, Verdict, is_past_horizon, with_body,
-};
+use crate::batch_filter::{BatchFilter, Horizon, RecordCounts, with_body};
 use crate::batch_reader::BatchReader;
 use crate::cleaned_transactions::CleanedTransactions;
 use crate::config::CleanerConfig;
 use crate::offset_map::OffsetMap;
-use crate::output::Output;
 use crate::plan::{LogToClean, LogView, SegmentView};
+use crate::round::{Round, last_of_producers};
 
 /// A marker takes tens of bytes.
 const MARKER_LIMIT: DecodeLimit = DecodeLimit::bytes(64 << 10);
 /// Progress is told in pieces of about this size.
-const PROGRESS_BYTES: u64 = 256 << 10;
+const PROGRESS_BYTES: u64 = 64 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CleanError {
@@ -175,6 +172,26 @@ impl Cleaner {
 
     /// As [`Self::clean`], with swaps that may be made to crash.
     pub(crate) fn clean_by(
+        &self,
+        log: &Log,
+        plan: &LogToClean,
+        now_ms: TimestampMs,
+        progress: Progress<'_>,
+        step: SwapSteps<'_>,
+    ) -> Result<Cleaned, CleanError> {
+        let first = log.log_segments()[0].base_offset();
+        match self.clean_log(log, plan, now_ms, progress, step) {
+            // Retention took a segment before it was read.
+            Err(CleanError::Log(LogError::Storage(e)))
+                if e.is_not_found() && log.log_segments()[0].base_offset() != first =>
+            {
+                Err(CleanError::Changed)
+            }
+            result => result,
+        }
+    }
+
+    fn clean_log(
         &self,
         log: &Log,
         plan: &LogToClean,
@@ -333,7 +350,10 @@ fn map_records(
 }
 
 /// What a control batch says; `None` when it is empty.
-fn marker_of(header: &BatchHeader, bytes: &[u8]) -> Result<Option<ControlRecordType>, BatchError> {
+pub(crate) fn marker_of(
+    header: &BatchHeader,
+    bytes: &[u8],
+) -> Result<Option<ControlRecordType>, BatchError> {
     if header.records_count == 0 {
         return Ok(None);
     }
@@ -346,169 +366,10 @@ fn marker_of(header: &BatchHeader, bytes: &[u8]) -> Result<Option<ControlRecordT
     })
 }
 
-fn corrupt(path: &Path, position: u64, reason: &BatchError) -> CleanError {
+pub(crate) fn corrupt(path: &Path, position: u64, reason: &BatchError) -> CleanError {
     CleanError::Log(LogError::Corrupt {
         path: path.to_owned(),
         position,
         reason: reason.to_string(),
     })
-}
-
-/// A producer's last data batch, or only its epoch.
-type LastOfProducers = HashMap<ProducerId, (Option<Offset>, ProducerEpoch)>;
-
-fn last_of_producers(log: &Log) -> LastOfProducers {
-    log.producers()
-        .iter()
-        .map(|entry| {
-            let last_offset = entry.last_batch().map(|batch| batch.last_offset);
-            (entry.producer_id, (last_offset, entry.producer_epoch))
-        })
-        .collect()
-}
-
-/// The second half of a round: copying groups of segments.
-struct Round<'a> {
-    log: &'a Log,
-    map: &'a OffsetMap,
-    horizon: Horizon,
-    /// The batch that ends here stays, if only its header, so that the log's end stays known.
-    upper_bound: Offset,
-    index_interval_bytes: u32,
-    io_buffer_bytes: usize,
-    last_of_producers: LastOfProducers,
-    transactions: CleanedTransactions,
-    filter: BatchFilter,
-    stats: CleanerStats,
-}
-
-impl Round<'_> {
-    fn clean_group(
-        &mut self,
-        group: &[Arc<LogSegment>],
-        pace: &mut Pace<'_>,
-        step: SwapSteps<'_>,
-    ) -> Result<(), CleanError> {
-        let mut output = Output::new(group, self.index_interval_bytes, self.io_buffer_bytes);
-        let result = self.copy_group(group, &mut output, pace);
-        self.stats.segments_before += group.len();
-        self.stats.segments_after += 1;
-        match (result, output.cleaned) {
-            (Ok(()), Some(mut cleaned)) => {
-                cleaned.set_aborted(output.aborted);
-                self.stats.bytes_written += cleaned.size();
-                self.log.replace_segments_by(cleaned, group, step)?;
-                Ok(())
-            }
-            (result, Some(cleaned)) => {
-                cleaned.abandon();
-                self.stopped_or(result)
-            }
-            (result, None) => self.stopped_or(result),
-        }
-    }
-
-    /// A log that is closed meanwhile fails in many ways, none of which matters.
-    fn stopped_or(&self, result: Result<(), CleanError>) -> Result<(), CleanError> {
-        match result {
-            Err(_) if self.log.is_closed() => Err(CleanError::Stopped),
-            result => result,
-        }
-    }
-
-    fn copy_group(
-        &mut self,
-        group: &[Arc<LogSegment>],
-        output: &mut Output<'_>,
-        pace: &mut Pace<'_>,
-    ) -> Result<(), CleanError> {
-        for segment in group {
-            let aborted = self
-                .log
-                .aborted_transactions(segment.base_offset(), segment.next_offset())?;
-            self.transactions.add_aborted(aborted);
-            self.copy_segment(segment, output, pace)?;
-        }
-        Ok(())
-    }
-
-    fn copy_segment(
-        &mut self,
-        segment: &LogSegment,
-        output: &mut Output<'_>,
-        pace: &mut Pace<'_>,
-    ) -> Result<(), CleanError> {
-        let path = segment.path();
-        let mut reader = BatchReader::new(segment, 0, self.io_buffer_bytes)?;
-        while let Some(batch) = reader.next_batch()? {
-            let (header, size) = (batch.header, batch.bytes.len() as u64);
-            self.stats.bytes_read += size;
-            let context = self
-                .context_of(&header, batch.bytes, output)
-                .map_err(|e| corrupt(&path, batch.position, &e))?;
-            let verdict = self
-                .filter
-                .filter(
-                    &header,
-                    batch.bytes,
-                    context,
-                    self.map,
-                    self.horizon,
-                    &mut self.stats.records,
-                )
-                .map_err(|e| corrupt(&path, batch.position, &e))?;
-            let written = match verdict {
-                Verdict::Keep => {
-                    output.keep(&header, batch.bytes)?;
-                    size
-                }
-                Verdict::Drop => {
-                    output.change(batch.position, pace)?;
-                    0
-                }
-                Verdict::Replace(new, bytes) => {
-                    let cleaned = output.change(batch.position, pace)?;
-                    cleaned.append(&new, &bytes)?;
-                    bytes.len() as u64
-                }
-            };
-            pace.add(size + written)?;
-        }
-        Ok(())
-    }
-
-    fn context_of(
-        &mut self,
-        header: &BatchHeader,
-        bytes: &[u8],
-        output: &mut Output<'_>,
-    ) -> Result<BatchContext, BatchError> {
-        let mut context = BatchContext {
-            keep_empty: self.is_last_of_producer(header)
-                || header.next_offset() == self.upper_bound,
-            ..BatchContext::default()
-        };
-        if header.is_control() {
-            let marker = self
-                .transactions
-                .on_control_batch(header, marker_of(header, bytes)?);
-            output.aborted.extend(marker.aborted);
-            context.is_marker_of_nothing = marker.may_go;
-            context.discard_records = marker.may_go && is_past_horizon(header, self.horizon.now_ms);
-        } else {
-            context.discard_records = self.transactions.on_batch(header);
-        }
-        Ok(context)
-    }
-
-    fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
-        if !header.has_producer_id() {
-            return false;
-        }
-        match self.last_of_producers.get(&header.producer_id) {
-            Some((Some(last_offset), _)) => header.last_offset() == *last_offset,
-            Some((None, epoch)) => header.is_control() && header.producer_epoch == *epoch,
-            None => false,
-        }
-    }
 }

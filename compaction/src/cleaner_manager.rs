@@ -34,6 +34,8 @@ struct State {
     checkpoints: HashMap<TopicPartition, Checkpoint>,
     in_progress: HashSet<TopicPartition>,
     uncleanable: HashMap<TopicPartition, TopicId>,
+    /// Not to be grabbed before then, so that one that fails again and again does not keep others waiting.
+    postponed: HashMap<TopicPartition, TimestampMs>,
     seen: Seen,
 }
 
@@ -93,6 +95,7 @@ impl LogCleanerManager {
     pub fn grab_filthiest(&self, logs: &[Arc<Log>], now_ms: TimestampMs) -> Option<Grabbed> {
         let mut state = self.state.lock();
         state.forget_gone(logs);
+        state.postponed.retain(|_, until_ms| *until_ms > now_ms);
         let mut seen = Seen {
             at_ms: Some(now_ms),
             ..Seen::default()
@@ -110,6 +113,7 @@ impl LogCleanerManager {
                 || config.remote_storage_enable
                 || log.is_closed()
                 || state.in_progress.contains(tp)
+                || state.postponed.contains_key(tp)
             {
                 continue;
             }
@@ -154,6 +158,14 @@ impl LogCleanerManager {
     /// The round was given up; the log may be grabbed again.
     pub fn give_back(&self, log: &Log) {
         self.state.lock().in_progress.remove(log.topic_partition());
+    }
+
+    /// The round failed for a reason that may pass; the log may be grabbed again later.
+    pub fn postpone(&self, log: &Log, until_ms: TimestampMs) {
+        let mut state = self.state.lock();
+        let tp = log.topic_partition();
+        state.in_progress.remove(tp);
+        state.postponed.insert(tp.clone(), until_ms);
     }
 
     /// The log cannot be cleaned.

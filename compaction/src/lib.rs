@@ -22,6 +22,7 @@ mod metrics;
 pub mod offset_map;
 mod output;
 pub mod plan;
+mod round;
 #[cfg(test)]
 mod tests;
 pub mod throttler;

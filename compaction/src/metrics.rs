@@ -19,7 +19,6 @@ pub struct CleanerMetrics {
     pub recopy_percent: IntGauge,
     pub max_clean_time_secs: Gauge,
     pub max_compaction_delay_secs: IntGauge,
-    pub time_since_last_run_ms: IntGauge,
 }
 
 fn counter<P: Atomic + 'static>(
@@ -62,7 +61,6 @@ impl CleanerMetrics {
             recopy_percent: gauge(registry, "recopy_percent", "The share of the bytes read that was written again in the last round.")?,
             max_clean_time_secs: gauge(registry, "max_clean_time_secs", "How long the last round took.")?,
             max_compaction_delay_secs: gauge(registry, "max_compaction_delay_secs", "The longest time by which a log is overdue by max.compaction.lag.ms.")?,
-            time_since_last_run_ms: gauge(registry, "time_since_last_run_ms", "How long ago a cleaner last looked for work.")?,
         })
     }
 }

@@ -21,6 +21,8 @@ pub struct OffsetMap {
     offsets: Vec<Offset>,
     len: usize,
     len_max: usize,
+    /// As many as the memory that it may take would hold.
+    allowed: f64,
     latest_offset: Offset,
     seed: u64,
 }
@@ -36,6 +38,7 @@ impl OffsetMap {
             hashes: vec![EMPTY; slots],
             offsets: vec![0; slots],
             len: 0,
+            allowed: (memory_bytes / ENTRY_BYTES) as f64 * load_factor,
             len_max: ((slots as f64 * load_factor) as usize).clamp(1, slots - 1),
             latest_offset: -1,
             seed,
@@ -108,9 +111,9 @@ impl OffsetMap {
         self.len == 0
     }
 
-    /// How full it is, of what the load factor allows.
+    /// How much of what it may take is in use.
     pub fn utilization(&self) -> f64 {
-        self.len as f64 / self.len_max as f64
+        self.len as f64 / self.allowed.max(1.0)
     }
 
     pub fn memory_bytes(&self) -> usize {

@@ -10,7 +10,9 @@ use anyhow::{Context, bail, ensure};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
-use strandline_client::{Admin, Client, ClientConfig, Connection, ConnectionConfig, NewTopic};
+use strandline_client::{
+    Admin, Client, ClientConfig, ConfigResource, Connection, ConnectionConfig, NewTopic,
+};
 use strandline_log::TopicId;
 use tokio::runtime::Runtime;
 
@@ -53,6 +55,14 @@ impl Cluster {
             .with_context(|| format!("creating {name}"))?;
         self.wait_until_served(name, partitions)?;
         Ok(id)
+    }
+
+    /// Changes one config of a topic.
+    pub fn alter_topic(&self, name: &str, config: &str, value: &str) -> anyhow::Result<()> {
+        let topic = ConfigResource::topic(name);
+        self.runtime
+            .block_on(self.admin.alter_configs(&topic, &[(config, Some(value))]))
+            .with_context(|| format!("altering {config} of {name}"))
     }
 
     /// Deletes a topic. Brokers remove the files later, each at its own time; they are emptied here once they are renamed

@@ -92,7 +92,9 @@ pub struct Server {
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     pub strandline_binary: PathBuf,
-    /// Further lines of server.properties.
+    /// Further lines of server.properties, for every broker.
+    pub properties: String,
+    /// And for Strandline alone.
     pub strandline_properties: String,
     pub heap_mib: u32,
     /// Where folders are made.
@@ -110,7 +112,7 @@ impl Server {
             Contender::Kafka => {
                 let kafka = KafkaOptions {
                     heap_mib: options.heap_mib,
-                    properties: PROPERTIES.to_owned(),
+                    properties: format!("{PROPERTIES}{}", options.properties),
                 };
                 let formatted = FORMATTED.get_or_init(|| {
                     KafkaBroker::format(&options.folder.join("formatted"), kafka.clone())
@@ -120,9 +122,10 @@ impl Server {
             Contender::Strandline => {
                 let port = free_port();
                 let properties = format!(
-                    "listeners=PLAINTEXT://127.0.0.1:{port}\nhttp.listener=127.0.0.1:{}\nlog.dirs={}\n{PROPERTIES}{}",
+                    "listeners=PLAINTEXT://127.0.0.1:{port}\nhttp.listener=127.0.0.1:{}\nlog.dirs={}\n{PROPERTIES}{}{}",
                     free_port(),
                     folder.join("data").display(),
+                    options.properties,
                     options.strandline_properties
                 );
                 std::fs::write(folder.join("server.properties"), properties)?;

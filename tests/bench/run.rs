@@ -72,6 +72,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let (folder, output) = (folder.canonicalize()?, output.canonicalize()?);
     let settings = Settings {
         server: ServerOptions {
+            properties: String::new(),
             strandline_binary: options.strandline.clone().unwrap_or_else(strandline_binary),
             strandline_properties: options.properties.join("\n"),
             heap_mib: options.heap_mib,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod clients;
+mod compaction;
 mod crash;
 mod demo;
 mod disk_full;

@@ -9,6 +9,7 @@
 pub mod api;
 pub mod background;
 mod broker;
+pub mod cleaner_driver;
 pub mod clock;
 mod cluster_state;
 pub mod cold_reads;

@@ -107,35 +107,41 @@ fn many_empty_segments_in_a_row_hide_nothing_behind_them() {
 
 #[test]
 fn retention_may_delete_what_the_cleaner_is_at() {
-    let dir = tempfile::tempdir().expect("temp dir");
     let changes = [
         ("cleanup.policy", "compact,delete"),
         ("retention.ms", "1000"),
         ("internal.segment.bytes", "300000"),
     ];
-    let log = open(dir.path(), &config(&changes), 0);
-    for i in 0..40 {
-        let pair = format!("{}={i:0>60000}", ["a", "b", "c"][i % 3]);
-        put(&log, &[&pair], Compression::None, NOW);
-    }
-    log.roll(NOW).expect("rolls");
-    put(&log, &["z=1"], Compression::None, NOW + 5_000);
-    let plan = plan(&log, None, NOW + 100);
-    let mut calls = 0;
-    let result = cleaner(100).clean(&log, &plan, NOW + 100, &mut |_| {
-        calls += 1;
-        // In the middle of copying.
-        if calls == 12 {
-            let retention = log.plan_retention(NOW + 5_000, &TierView::default());
-            log.apply_retention(&retention, NOW + 5_000)
-                .expect("deletes");
+    // While the keys are read, and while segments are copied.
+    for at_call in [12, 28] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let log = open(dir.path(), &config(&changes), 0);
+        for i in 0..40 {
+            let pair = format!("{}={i:0>60000}", ["a", "b", "c"][i % 3]);
+            put(&log, &[&pair], Compression::None, NOW);
         }
-        ControlFlow::Continue(())
-    });
-    assert!(calls >= 12, "{calls} calls");
-    assert!(matches!(result, Err(CleanError::Changed)), "{result:?}");
-    for log in [log, open(dir.path(), &config(&changes), 0)] {
-        assert_eq!(contents(&log), ["40:z=1"]);
-        assert_eq!(log.log_start_offset(), 40);
+        log.roll(NOW).expect("rolls");
+        put(&log, &["z=1"], Compression::None, NOW + 5_000);
+        let plan = plan(&log, None, NOW + 100);
+        let mut calls = 0;
+        let result = cleaner(100).clean(&log, &plan, NOW + 100, &mut |_| {
+            calls += 1;
+            if calls == at_call {
+                let retention = log.plan_retention(NOW + 5_000, &TierView::default());
+                log.apply_retention(&retention, NOW + 5_000)
+                    .expect("deletes");
+            }
+            ControlFlow::Continue(())
+        });
+        assert!(calls >= at_call, "{calls} calls");
+        assert!(matches!(result, Err(CleanError::Changed)), "{result:?}");
+        for entry in std::fs::read_dir(dir.path()).expect("lists") {
+            let name = entry.expect("lists").file_name();
+            assert!(!name.to_string_lossy().ends_with(".cleaned"), "{name:?}");
+        }
+        for log in [log, open(dir.path(), &config(&changes), 0)] {
+            assert_eq!(contents(&log), ["40:z=1"]);
+            assert_eq!(log.log_start_offset(), 40);
+        }
     }
 }

@@ -240,6 +240,31 @@ fn a_damaged_log_is_set_aside_and_the_others_are_cleaned() {
 }
 
 #[test]
+fn a_log_that_is_postponed_lets_others_go_first() {
+    let dirs = [0, 1].map(|_| tempfile::tempdir().expect("temp dir"));
+    let logs: Vec<_> = dirs
+        .iter()
+        .zip(["a", "b"])
+        .map(|(dir, name)| {
+            let tp = TopicPartition::new(name, 0);
+            let id = TopicId::from_u128(7);
+            let config = Arc::new(config(&[]));
+            let (log, _) = Log::open(dir.path(), tp, id, config, OpenLog::new(NOW)).expect("opens");
+            fill(&log, 40);
+            Arc::new(log)
+        })
+        .collect();
+    let manager = LogCleanerManager::new(&[]);
+    let first = manager.grab_filthiest(&logs, NOW).expect("is due");
+    manager.postpone(&first.log, NOW + 60_000);
+    let second = manager.grab_filthiest(&logs, NOW + 1).expect("is due");
+    assert!(!Arc::ptr_eq(&first.log, &second.log));
+    manager.done(&second.log, second.plan.first_uncleanable);
+    assert!(manager.grab_filthiest(&logs, NOW + 59_999).is_none());
+    assert!(manager.grab_filthiest(&logs, NOW + 60_000).is_some());
+}
+
+#[test]
 fn checkpoints_survive_and_wrong_ones_begin_anew() {
     let parent = tempfile::tempdir().expect("temp dir");
     let parent_path = parent.path().to_owned();

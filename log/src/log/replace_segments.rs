@@ -120,10 +120,14 @@ impl Log {
         })?;
 
         let _taking_out = self.taking_out.lock();
-        self.check_open()?;
+        if let Err(e) = self.check_open() {
+            finished.abandon();
+            return Err(e.into());
+        }
         let list = self.segments.snapshot();
         let place = place_of(&list, old).filter(|at| at + old.len() < list.len());
         if place.is_none() || old[0].base_offset() != base {
+            finished.abandon();
             return Err(ReplaceError::Gone(base));
         }
         drop(list);

@@ -1,9 +1,9 @@
 //! The log's configs of the broker, with Kafka 4.x's names, types and defaults.
 
 use super::kinds::*;
+use crate::config_def::ConfigDef;
 use crate::config_def::ConfigKind::Boolean;
 use crate::config_def::ConfigScope::{Broker, BrokerDynamic, Ignored};
-use crate::config_def::{ConfigDef, ConfigKind};
 
 pub(super) static BROKER: &[ConfigDef] = &[
     broker(
@@ -61,61 +61,6 @@ pub(super) static BROKER: &[ConfigDef] = &[
         long(0),
         Some("0"),
         "See min.compaction.lag.ms of a topic.",
-    ),
-    broker(
-        "log.cleaner.backoff.ms",
-        Ignored,
-        long(0),
-        Some("15000"),
-        "Compaction is not there yet.",
-    ),
-    broker(
-        "log.cleaner.dedupe.buffer.size",
-        Ignored,
-        ANY_LONG,
-        Some("134217728"),
-        "Compaction is not there yet.",
-    ),
-    broker(
-        "log.cleaner.enable",
-        Ignored,
-        Boolean,
-        Some("true"),
-        "Compaction is not there yet.",
-    ),
-    broker(
-        "log.cleaner.io.buffer.load.factor",
-        Ignored,
-        ConfigKind::Double {
-            min: 0.0,
-            max: f64::MAX,
-        },
-        Some("0.9"),
-        "Compaction is not there yet.",
-    ),
-    broker(
-        "log.cleaner.io.buffer.size",
-        Ignored,
-        int(0),
-        Some("524288"),
-        "Compaction is not there yet.",
-    ),
-    broker(
-        "log.cleaner.io.max.bytes.per.second",
-        Ignored,
-        ConfigKind::Double {
-            min: 0.0,
-            max: f64::MAX,
-        },
-        None,
-        "Compaction is not there yet.",
-    ),
-    broker(
-        "log.cleaner.threads",
-        Ignored,
-        int(0),
-        Some("1"),
-        "Compaction is not there yet.",
     ),
     broker(
         "log.cleanup.policy",

@@ -65,7 +65,8 @@ impl LogSegment {
         if position == 0 {
             state.first_timestamp = Some(header.max_timestamp);
         }
-        let max = if header.max_timestamp > before.timestamp {
+        // A batch that a cleaner has emptied has no record that could be found by time.
+        let max = if header.records_count > 0 && header.max_timestamp > before.timestamp {
             MaxTimestamp {
                 timestamp: header.max_timestamp,
                 offset: header.last_offset(),
@@ -147,7 +148,7 @@ impl LogSegment {
             .at("read the offset index of", &path)?;
         let mut scan = self.scan(from.position, self.size())?;
         while let Some(batch) = scan.next_batch()? {
-            if batch.header.max_timestamp > max.timestamp {
+            if batch.header.records_count > 0 && batch.header.max_timestamp > max.timestamp {
                 max = MaxTimestamp {
                     timestamp: batch.header.max_timestamp,
                     offset: batch.header.last_offset(),

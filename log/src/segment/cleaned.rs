@@ -52,6 +52,7 @@ pub struct CleanedSegment {
 #[derive(Debug)]
 pub(crate) struct FinishedSegment {
     pub dir: Arc<Path>,
+    base_offset: Offset,
     pub has_txn_index: bool,
 }
 
@@ -135,7 +136,8 @@ impl CleanedSegment {
 
     fn index(&mut self, header: &BatchHeader) -> io::Result<()> {
         let last_offset = header.last_offset();
-        if header.max_timestamp > self.max_timestamp.timestamp {
+        // A batch that was emptied has no record that could be found by time.
+        if header.records_count > 0 && header.max_timestamp > self.max_timestamp.timestamp {
             self.max_timestamp = MaxTimestamp {
                 timestamp: header.max_timestamp,
                 offset: last_offset,
@@ -222,14 +224,25 @@ impl CleanedSegment {
         Ok(FinishedSegment {
             has_txn_index: !self.aborted.is_empty(),
             dir: self.dir,
+            base_offset: self.base_offset,
         })
     }
 
     /// Removes what was written: it is not wanted any more. What cannot be removed goes at the next start.
     pub fn abandon(self) {
-        for kind in SegmentFile::ALL {
-            let path = suffixed(&self.dir, self.base_offset, kind, CLEANED_SUFFIX);
-            let _ = std::fs::remove_file(path);
-        }
+        remove_cleaned(&self.dir, self.base_offset);
+    }
+}
+
+impl FinishedSegment {
+    /// As [`CleanedSegment::abandon`].
+    pub fn abandon(self) {
+        remove_cleaned(&self.dir, self.base_offset);
+    }
+}
+
+fn remove_cleaned(dir: &Path, base_offset: Offset) {
+    for kind in SegmentFile::ALL {
+        let _ = std::fs::remove_file(suffixed(dir, base_offset, kind, CLEANED_SUFFIX));
     }
 }

@@ -52,6 +52,7 @@ pub use seam::{
 pub use start::ApisParts;
 
 use crate::background::Background;
+use crate::cleaner_driver::CleanerDriver;
 use crate::cold_reads::ColdReads;
 use crate::config::BrokerConfig;
 use crate::flusher::Flusher;
@@ -78,6 +79,7 @@ pub struct Apis {
     background: Background,
     flusher: Arc<Flusher>,
     scrubber: Arc<Scrubber>,
+    cleaner: CleanerDriver,
 }
 
 impl Apis {

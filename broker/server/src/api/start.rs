@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::{ApiMetrics, Apis, FetchSessions};
 use crate::background::{Background, Upkeep};
+use crate::cleaner_driver::CleanerDriver;
 use crate::cold_reads::ColdReads;
 use crate::config::BrokerConfig;
 use crate::flusher::Flusher;
@@ -92,6 +93,7 @@ impl Apis {
             u64::try_from(scrub_budget).unwrap_or(0),
             &registry,
         )?);
+        let cleaner = CleanerDriver::start(&config.values(), replicas.logs(), &registry)?;
         let slots_max = config.usize("max.incremental.fetch.session.cache.slots");
         Ok(Arc::new(Self {
             sessions: FetchSessions::new(slots_max, &registry)?,
@@ -102,6 +104,7 @@ impl Apis {
             background,
             flusher,
             scrubber,
+            cleaner,
             fetch_bytes_max: config.usize("fetch.max.bytes"),
             config,
             metadata,
@@ -115,6 +118,7 @@ impl Apis {
     pub async fn shutdown(&self) {
         self.groups.shutdown();
         self.background.shutdown().await;
+        self.cleaner.shutdown().await;
         let replicas = Arc::clone(&self.replicas);
         let flusher = Arc::clone(&self.flusher);
         let scrubber = Arc::clone(&self.scrubber);

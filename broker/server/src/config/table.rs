@@ -21,6 +21,7 @@ static TABLE: LazyLock<ConfigTable> = LazyLock::new(|| {
         strandline_log::log_config::broker_config_defs(),
         strandline_tiering::config::topic_config_defs(),
         strandline_tiering::config::broker_config_defs(),
+        strandline_compaction::config::config_defs(),
         strandline_core::group::config_defs(),
         strandline_core::fetch_session::config_defs(),
     ])
