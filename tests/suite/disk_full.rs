@@ -34,7 +34,10 @@ fn run(program: &str, arguments: &[&str]) {
         command.args(["-n", program]);
         command
     };
-    let output = command.args(arguments).output().expect("the program is there");
+    let output = command
+        .args(arguments)
+        .output()
+        .expect("the program is there");
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}",
@@ -89,7 +92,10 @@ impl SmallDisk {
         // EXT4_IOC_SHUTDOWN, without writing the journal.
         let script = "import fcntl, os, struct, sys; \
                       fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
-        run("python3", &["-c", script, self.mount.to_str().expect("is text")]);
+        run(
+            "python3",
+            &["-c", script, self.mount.to_str().expect("is text")],
+        );
     }
 }
 
@@ -140,7 +146,10 @@ fn send(producer: &ThreadedProducer<Deliveries>, topic: &str, partition: i32, nu
         .partition(partition)
         .key(&key)
         .payload(&value);
-    producer.send(record).map_err(|(e, _)| e).expect("is queued");
+    producer
+        .send(record)
+        .map_err(|(e, _)| e)
+        .expect("is queued");
 }
 
 /// The numbers of all records of a partition, in order.
@@ -194,13 +203,19 @@ fn a_full_disk_stops_writes_until_there_is_room_and_nothing_else() {
     for number in 10..110 {
         send(&producer, "t", 0, number);
     }
-    wait_until("the disk is full", DEADLINE, || match storage_errors(&broker) {
-        0.0 => Err("no storage error yet".to_owned()),
-        _ => Ok(()),
+    wait_until("the disk is full", DEADLINE, || {
+        match storage_errors(&broker) {
+            0.0 => Err("no storage error yet".to_owned()),
+            _ => Ok(()),
+        }
     });
     let acknowledged = deliveries.delivered.load(Ordering::Relaxed);
     assert!((10..110).contains(&acknowledged), "{acknowledged}");
-    assert_eq!(deliveries.failed.load(Ordering::Relaxed), 0, "the error is retriable");
+    assert_eq!(
+        deliveries.failed.load(Ordering::Relaxed),
+        0,
+        "the error is retriable"
+    );
     // Reads go on.
     let read = numbers(&bootstrap, "t", 0, acknowledged);
     assert_eq!(read[..acknowledged], (0..acknowledged).collect::<Vec<_>>());
@@ -208,7 +223,9 @@ fn a_full_disk_stops_writes_until_there_is_room_and_nothing_else() {
     assert_eq!(status, 200, "a full folder is not a failed one");
 
     disk.make_room();
-    producer.flush(DEADLINE).expect("all are acknowledged without a restart");
+    producer
+        .flush(DEADLINE)
+        .expect("all are acknowledged without a restart");
     assert_eq!(deliveries.delivered.load(Ordering::Relaxed), 110);
     let all: Vec<usize> = (0..110).collect();
     assert_eq!(numbers(&bootstrap, "t", 0, 110), all);

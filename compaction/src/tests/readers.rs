@@ -1,5 +1,5 @@
 use super::*;
-use strandline_log::TierView;
+use strandline_log::{ScrubPoint, TierView};
 
 /// Forty values of three keys in segments of about five batches.
 fn filled(dir: &Path, changes: &[(&str, &str)]) -> Log {
@@ -142,6 +142,30 @@ fn retention_may_delete_what_the_cleaner_is_at() {
         for log in [log, open(dir.path(), &config(&changes), 0)] {
             assert_eq!(contents(&log), ["40:z=1"]);
             assert_eq!(log.log_start_offset(), 40);
+        }
+    }
+}
+
+#[test]
+fn a_scrub_goes_on_over_a_swap_and_finds_no_damage() {
+    for stop_at in [200, 500, 1_700] {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let log = filled(dir.path(), &[]);
+        log.flush().expect("flushes");
+        let mut from = log
+            .scrub(ScrubPoint::default(), stop_at)
+            .expect("scrubs")
+            .next
+            .expect("there is more");
+        // The segment that the scrub is in gets other bytes.
+        put(&log, &["a=1", "b=1"], Compression::None, NOW + 200);
+        log.roll(NOW).expect("rolls");
+        clean(&log, None, NOW + 200).expect("cleans");
+        loop {
+            let scrubbed = log.scrub(from, 1_000).expect("scrubs");
+            assert_eq!(scrubbed.damages, 0, "{:?}", log.damages());
+            let Some(next) = scrubbed.next else { break };
+            from = next;
         }
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Log;
+use crate::file_cache::FileKey;
 use crate::log_error::{AtPath, LogError};
 use crate::segment::{BatchPosition, LogSegment, ScanError};
 use crate::segments::floor;
@@ -55,6 +56,8 @@ impl Damage {
 pub struct ScrubPoint {
     pub segment_base: Offset,
     pub position: u64,
+    /// Of the very segment that was read: a cleaner may have put another one in its place.
+    file_key: Option<FileKey>,
 }
 
 /// What one step of a scrub has done.
@@ -126,7 +129,7 @@ impl Log {
             if segment.next_offset() > self.recovery_point() {
                 return Ok(done);
             }
-            let mut position = match segment.base_offset() == from.segment_base {
+            let mut position = match from.file_key == Some(segment.file_key()) {
                 true => from.position,
                 false => 0,
             };
@@ -135,6 +138,7 @@ impl Log {
                     done.next = Some(ScrubPoint {
                         segment_base: segment.base_offset(),
                         position,
+                        file_key: Some(segment.file_key()),
                     });
                     return Ok(done);
                 }

@@ -170,6 +170,11 @@ impl LogSegment {
         self.base_offset
     }
 
+    /// Names this segment's log file, and no other that was or will be.
+    pub(crate) fn file_key(&self) -> FileKey {
+        self.key
+    }
+
     pub fn path(&self) -> PathBuf {
         segment_path(&self.dir, self.base_offset, SegmentFile::Log)
     }
