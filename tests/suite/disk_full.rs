@@ -178,7 +178,7 @@ fn storage_errors(broker: &Broker) -> f64 {
     metric(
         broker.http_port(),
         "strandline_request_errors_total",
-        &["Produce", "KafkaStorageError"],
+        &["Produce", "KAFKA_STORAGE_ERROR"],
     )
 }
 

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use super::{DeletedSegments, Log};
-use crate::checkpoint::sync_dir;
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::retention::{self, LogView, RetentionPlan, SegmentMeta, TierView};
 use crate::segment::LogSegment;
@@ -109,6 +108,10 @@ impl Log {
             return Ok(self.deleted_nothing());
         }
         self.changed.store(true, Ordering::Release);
+        // The names of the segments that stay come first: else a crash could leave a later one as the log's start.
+        if self.dir_dirty.swap(false, Ordering::AcqRel) {
+            self.sync_folder()?;
+        }
         let mut deleted = DeletedSegments::default();
         for segment in &removed {
             deleted.segments += 1;
@@ -116,7 +119,7 @@ impl Log {
             self.rename_files(segment)?;
             // One after the other and for good, so that a crash leaves the log with another start, never with a hole; and
             // the log start is told by the first file's name.
-            sync_dir(&self.dir)?;
+            self.sync_folder()?;
         }
         self.note_flushed(removed.iter().map(|s| s.unsynced_bytes()).sum());
         let local_start = self.segments.first_base_offset();

@@ -107,6 +107,17 @@ impl Log {
         Ok(())
     }
 
+    /// Makes the names in the partition's folder safe. As with any sync, a failure takes the directory offline.
+    pub(super) fn sync_folder(&self) -> Result<(), LogError> {
+        let synced = sync_dir(&self.dir).map_err(LogError::from);
+        if let Err(LogError::Storage(cause)) = &synced
+            && !cause.is_harmless()
+        {
+            self.health.mark_offline(cause);
+        }
+        synced
+    }
+
     fn is_gone(&self, base_offset: Offset) -> bool {
         base_offset < self.segments.first_base_offset()
     }

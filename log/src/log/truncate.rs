@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 
 use super::Log;
 use super::producers::{Replayed, replay, txn_index_path};
-use crate::checkpoint::sync_dir;
 use crate::log_error::LogError;
 use crate::segment::LogSegment;
 use crate::segments::floor;
@@ -90,7 +89,7 @@ impl Log {
         self.forget_damages();
         self.reload_producers(end, now_ms)?;
         // Snapshots of what was cut must not come back either.
-        Ok(sync_dir(&self.dir)?)
+        self.sync_folder()
     }
 
     /// Drops everything; the log is empty and begins at `offset`.
@@ -132,13 +131,13 @@ impl Log {
         self.recount_unflushed();
         self.forget_damages();
         self.high_watermark.store(offset, Ordering::Release);
-        Ok(sync_dir(&self.dir)?)
+        self.sync_folder()
     }
 
     fn remove_for_good(&self, segments: &[Arc<LogSegment>]) -> Result<(), LogError> {
         for segment in segments.iter().rev() {
             self.remove_files_now(segment)?;
-            sync_dir(&self.dir)?;
+            self.sync_folder()?;
         }
         Ok(())
     }
