@@ -52,14 +52,14 @@ impl CleanerMetrics {
             records_read: counter(registry, "records_read_total", "Records that were looked at when copying.")?,
             records_written: counter(registry, "records_written_total", "Records that were kept.")?,
             invalid_records: counter(registry, "invalid_records_total", "Records without a key that were dropped.")?,
-            seconds: counter(registry, "seconds_total", "Time spent cleaning.")?,
+            seconds: counter(registry, "seconds_total", "Seconds spent cleaning.")?,
             failures: counter(registry, "failures_total", "Rounds that failed.")?,
             uncleanable_partitions: gauge(registry, "uncleanable_partitions", "Partitions that were set aside because of damage.")?,
             uncleanable_bytes: gauge(registry, "uncleanable_bytes", "Bytes of the partitions that were set aside.")?,
             max_dirty_percent: gauge(registry, "max_dirty_percent", "The dirty share of the dirtiest log, as of the last look.")?,
             max_buffer_utilization_percent: gauge(registry, "max_buffer_utilization_percent", "How full the map of keys was in the last round.")?,
             recopy_percent: gauge(registry, "recopy_percent", "The share of the bytes read that was written again in the last round.")?,
-            max_clean_time_secs: gauge(registry, "max_clean_time_secs", "How long the last round took.")?,
+            max_clean_time_secs: gauge(registry, "max_clean_time_secs", "Seconds that the last round took.")?,
             max_compaction_delay_secs: gauge(registry, "max_compaction_delay_secs", "The longest time by which a log is overdue by max.compaction.lag.ms.")?,
         })
     }
