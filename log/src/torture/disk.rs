@@ -19,9 +19,10 @@ use parking_lot::Mutex;
 use super::random::Random;
 use crate::durable::watch::{Watch, watch};
 
-/// What a disk writes at once, scaled down as the files are.
+/// What a disk writes at once, scaled down as the files are; but a page holds two whole index entries at least, as those
+/// of 4 KiB do: that is how a lost one shows.
 const LOG_PAGE: usize = 512;
-const INDEX_PAGES: [usize; 3] = [16, 64, 512];
+const INDEX_PAGES: [usize; 3] = [48, 96, 512];
 
 type Inode = u64;
 
