@@ -410,7 +410,12 @@ impl Model {
     /// A crash within a step: what was promised before it and not taken back by it still holds, and what it would have
     /// changed may have happened or not.
     fn merge(&mut self, after: &Model) {
+        let mut epochs = self.epochs.clone();
+        for (epoch, at) in &after.epochs {
+            epochs.entry(*epoch).or_insert(*at);
+        }
         if let Some(at) = after.or_anew_at {
+            self.epochs = epochs;
             self.or_anew_at = Some(at);
             self.flushed = 0;
             self.log_start_safe = 0;
@@ -422,11 +427,9 @@ impl Model {
         if after.end() >= self.end() {
             *self = after.clone();
         }
+        self.epochs = epochs;
         self.flushed = promised;
         self.log_start_safe = start_safe;
         self.log_start = start;
-        for (epoch, at) in &after.epochs {
-            self.epochs.entry(*epoch).or_insert(*at);
-        }
     }
 }
