@@ -59,7 +59,7 @@ impl TierMetrics {
         let request_seconds = HistogramVec::new(
             HistogramOpts::new(
                 "strandline_remote_request_seconds",
-                "How long requests to the object store took, by purpose.",
+                "Seconds that requests to the object store took, by purpose.",
             )
             .buckets(vec![
                 0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0,

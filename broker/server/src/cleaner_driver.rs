@@ -293,7 +293,7 @@ impl TimeSinceLastRun {
     fn new(manager: Arc<LogCleanerManager>) -> prometheus::Result<Self> {
         let gauge = prometheus::IntGauge::new(
             "strandline_log_cleaner_time_since_last_run_ms",
-            "How long ago a cleaner last looked for work; -1 before the first time.",
+            "Milliseconds since a cleaner last looked for work; -1 before the first time.",
         )?;
         Ok(Self { manager, gauge })
     }
