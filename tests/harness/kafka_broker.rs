@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::environment::kafka_classpath;
+use crate::environment::{java, kafka_classpath};
 use crate::ports::free_port;
 use crate::process::{Process, run_to_end};
 
@@ -36,16 +36,9 @@ impl KafkaBroker {
     /// Formats `folder`, which must not hold another cluster, and starts nothing.
     pub fn format(folder: &Path, options: KafkaOptions) -> KafkaBroker {
         let broker = Self::at(folder, options);
-        let mut command = Command::new("java");
+        let mut command = java("kafka.tools.StorageTool");
         command
-            .args([
-                "-Xmx256m",
-                "-XX:+UseSerialGC",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-            ])
-            .arg(kafka_classpath())
-            .args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"])
+            .args(["format", "-t", CLUSTER_ID, "-c"])
             .arg(broker.properties());
         run_to_end(&mut command, FORMAT_DEADLINE).expect_success("formatting Kafka's folder");
         broker

@@ -42,6 +42,18 @@ fn records(count: usize) -> Vec<TestRecord> {
         .collect()
 }
 
+/// What was written below the ends of the tier: what comes back.
+fn kept(written: &[TestRecord], tiered: &[i64]) -> Vec<TestRecord> {
+    written
+        .iter()
+        .enumerate()
+        .filter(|(index, record)| {
+            (*index as i64 / i64::from(PARTITIONS)) < tiered[record.partition as usize]
+        })
+        .map(|(_, record)| record.clone())
+        .collect()
+}
+
 /// The latest offset, as soon as the broker leads the partition.
 fn latest(bootstrap: &str, partition: i32) -> i64 {
     wait_until("the partition is led", DEADLINE, || {
@@ -92,14 +104,7 @@ fn after_a_lost_disk_or_tail_the_log_goes_on_at_the_manifests_end() {
     }
     broker.restart();
 
-    let kept: Vec<TestRecord> = written
-        .iter()
-        .enumerate()
-        .filter(|(index, record)| {
-            (*index as i64 / i64::from(PARTITIONS)) < tiered[record.partition as usize]
-        })
-        .map(|(_, record)| record.clone())
-        .collect();
+    let kept = kept(&written, &tiered);
     for partition in 0..PARTITIONS {
         assert_eq!(
             latest(&bootstrap, partition),
@@ -213,14 +218,7 @@ fn a_node_is_restored_from_its_bucket_alone() {
     );
     broker.restart();
 
-    let kept: Vec<TestRecord> = written
-        .iter()
-        .enumerate()
-        .filter(|(index, record)| {
-            (*index as i64 / i64::from(PARTITIONS)) < tiered[record.partition as usize]
-        })
-        .map(|(_, record)| record.clone())
-        .collect();
+    let kept = kept(&written, &tiered);
     for partition in 0..PARTITIONS {
         assert_eq!(latest(&bootstrap, partition), tiered[partition as usize]);
     }

@@ -184,6 +184,40 @@ impl Table<'_> {
 }
 
 #[cfg(test)]
+impl TierConfig {
+    /// Quick and small; the store is swept once a day, so not while a test looks.
+    pub(crate) fn for_tests(folder: &Path) -> Self {
+        Self {
+            enabled: true,
+            url: "unused".to_owned(),
+            s3: S3Config::default(),
+            cache_dir: folder.join("cache"),
+            state_dir: folder.to_owned(),
+            cache_bytes_max: 1 << 20,
+            chunk_bytes: 1 << 20,
+            index_cache_bytes_max: 1 << 20,
+            read_ahead_chunks_max: 0,
+            task_interval_ms: 20,
+            retry_backoff_ms: 5,
+            retry_backoff_ms_max: 50,
+            retry_jitter: 0.2,
+            copiers_max: 4,
+            deleters_max: 2,
+            copy_bytes_per_second_max: i64::MAX as u64,
+            readers_max: 10,
+            reads_pending_max: 1_000,
+            fetch_wait_ms_max: 500,
+            fetch_patience_ms: 60_000,
+            list_offsets_timeout_ms: 30_000,
+            delete_delay_ms: 0,
+            sweep_interval_ms: 86_400_000,
+            orphan_age_ms: 86_400_000,
+            stall_ms: 30_000,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -6,7 +6,7 @@ use super::{BatchPosition, BatchScan, LogSegment, ScanError};
 use crate::log::TimestampOffset;
 use crate::log_error::{AtPath, StorageError};
 use crate::offset_index::OffsetPosition;
-use crate::record::{Batch, DecodeLimit};
+use crate::record::{Batch, DecodeLimit, RecordIter};
 use crate::types::{NO_TIMESTAMP, Offset, TimestampMs};
 
 impl LogSegment {
@@ -108,19 +108,24 @@ impl LogSegment {
     }
 }
 
+/// Reads a batch and opens its records; `None` when they do not open.
+fn open_records(scan: &BatchScan, at: &BatchPosition) -> Result<Option<RecordIter>, ScanError> {
+    let mut bytes = vec![0; at.header.size()];
+    scan.file()
+        .read_exact_at(&mut bytes, at.position)
+        .at("read", scan.path())?;
+    let records =
+        Batch::parse(bytes.into()).and_then(|batch| batch.records(DecodeLimit::default()));
+    Ok(records.ok())
+}
+
 /// The first record with the largest timestamp among those of the batch at and behind `from`.
 fn newest_in(
     scan: &BatchScan,
     at: &BatchPosition,
     from: Offset,
 ) -> Result<Option<TimestampOffset>, ScanError> {
-    let mut bytes = vec![0; at.header.size()];
-    scan.file()
-        .read_exact_at(&mut bytes, at.position)
-        .at("read", scan.path())?;
-    let Ok(records) =
-        Batch::parse(bytes.into()).and_then(|batch| batch.records(DecodeLimit::default()))
-    else {
+    let Some(records) = open_records(scan, at)? else {
         return Ok(None);
     };
     let mut newest: Option<TimestampOffset> = None;
@@ -142,10 +147,6 @@ fn record_at_or_after(
     timestamp: TimestampMs,
     from: Offset,
 ) -> Result<Option<TimestampOffset>, ScanError> {
-    let mut bytes = vec![0; at.header.size()];
-    scan.file()
-        .read_exact_at(&mut bytes, at.position)
-        .at("read", scan.path())?;
     let found = |offset, timestamp| TimestampOffset {
         offset,
         timestamp,
@@ -156,9 +157,7 @@ fn record_at_or_after(
         // search must get past it: the batch itself is the best answer.
         found(at.header.base_offset.max(from), at.header.max_timestamp)
     };
-    let Ok(records) =
-        Batch::parse(bytes.into()).and_then(|batch| batch.records(DecodeLimit::default()))
-    else {
+    let Some(records) = open_records(scan, at)? else {
         return Ok(Some(whole_batch()));
     };
     for record in records {

@@ -193,14 +193,7 @@ impl Case {
     /// Producers go on where the log says that they are.
     fn after_restart(&mut self, log: &Log) {
         self.epoch = self.epoch.max(log.latest_epoch().unwrap_or(0)) + 1;
-        let producers = log.producers();
-        for (id, next) in self.sequences.iter_mut().enumerate() {
-            let last = producers
-                .iter()
-                .find(|p| p.producer_id == id as i64)
-                .and_then(|p| p.last_batch().copied());
-            *next = last.map_or(0, |b| b.last_sequence + 1);
-        }
+        self.rewind(log);
         self.assign_epoch(log);
     }
 
@@ -373,6 +366,7 @@ impl Case {
         self.rewind(log);
     }
 
+    /// Producers go on behind the last batch that the log knows of them.
     fn rewind(&mut self, log: &Log) {
         let producers = log.producers();
         for (id, next) in self.sequences.iter_mut().enumerate() {

@@ -19,7 +19,7 @@ use strandline_log::{
 
 use super::store::{Fate, Request, SimStore, State};
 use crate::clock::Clock;
-use crate::config::{S3Config, TierConfig};
+use crate::config::TierConfig;
 use crate::fence::Fence;
 use crate::format::PartitionKey;
 use crate::remote_partition::{LeaderPartition, RemotePartition};
@@ -837,30 +837,9 @@ fn common_end(follower: &Log, leader: &Log) -> Offset {
 
 fn tier_config(folder: &std::path::Path) -> TierConfig {
     TierConfig {
-        enabled: true,
-        url: "unused".to_owned(),
-        s3: S3Config::default(),
-        cache_dir: folder.join("cache"),
-        state_dir: folder.to_owned(),
-        cache_bytes_max: 1 << 20,
-        chunk_bytes: 1 << 20,
-        index_cache_bytes_max: 1 << 20,
-        read_ahead_chunks_max: 0,
-        task_interval_ms: 20,
-        retry_backoff_ms: 5,
-        retry_backoff_ms_max: 50,
-        retry_jitter: 0.2,
-        copiers_max: 4,
-        deleters_max: 2,
-        copy_bytes_per_second_max: i64::MAX as u64,
-        readers_max: 10,
-        reads_pending_max: 1_000,
-        fetch_wait_ms_max: 500,
-        fetch_patience_ms: 60_000,
-        list_offsets_timeout_ms: 30_000,
         delete_delay_ms: 50,
         sweep_interval_ms: 150,
         orphan_age_ms: 60,
-        stall_ms: 30_000,
+        ..TierConfig::for_tests(folder)
     }
 }

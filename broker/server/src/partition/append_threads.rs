@@ -3,7 +3,7 @@
 //! A partition is in the run queue or with a thread at most once (its append queue sees to that), so one log has one
 //! appender and the appends of one partition keep their order. A thread drains a partition for a bounded number of
 //! rounds and then puts it at the end of the line, so that a busy partition starves nobody.
-//! The same threads a second time do the syncs that answers wait for, so that a disk's sync keeps nobody from writing.
+//! A second set of them does the syncs that answers wait for, so that a disk's sync keeps nobody from writing.
 //!
 //! Waking a thread costs more than a small append. So a thread that is awake takes what comes, and another is woken only
 //! when none is awake, when the line grows, or when those awake have been at one partition for long (their disk is slow).
@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};

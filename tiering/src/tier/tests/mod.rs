@@ -24,7 +24,6 @@ use strandline_log::{
 use self::store::FaultyStore;
 use super::*;
 use crate::bucket_reader::BucketReader;
-use crate::config::S3Config;
 use crate::fence::Fence;
 use crate::format::PartitionKey;
 use crate::health::CopyState;
@@ -70,31 +69,11 @@ impl World {
     /// A tier that has not started yet.
     fn tier(&self) -> Arc<Tier> {
         let config = TierConfig {
-            enabled: true,
-            url: "unused".to_owned(),
-            s3: S3Config::default(),
-            cache_dir: self.cache_dir(),
-            state_dir: self.dir.path().to_owned(),
             cache_bytes_max: self.cache_bytes_max,
             chunk_bytes: self.chunk_bytes,
             index_cache_bytes_max: 16 << 20,
             read_ahead_chunks_max: self.read_ahead_chunks_max,
-            task_interval_ms: 20,
-            retry_backoff_ms: 5,
-            retry_backoff_ms_max: 50,
-            retry_jitter: 0.2,
-            copiers_max: 4,
-            deleters_max: 2,
-            copy_bytes_per_second_max: i64::MAX as u64,
-            readers_max: 10,
-            reads_pending_max: 1_000,
-            fetch_wait_ms_max: 500,
-            fetch_patience_ms: 60_000,
-            list_offsets_timeout_ms: 30_000,
-            delete_delay_ms: 0,
-            sweep_interval_ms: 86_400_000,
-            orphan_age_ms: 86_400_000,
-            stall_ms: 30_000,
+            ..TierConfig::for_tests(self.dir.path())
         };
         let seed = [self.seeds.fetch_add(1, Ordering::SeqCst); 32];
         let registry = prometheus::Registry::new();
