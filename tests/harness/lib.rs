@@ -8,6 +8,7 @@ mod clock;
 mod drivers;
 mod environment;
 mod exposition;
+mod fault_proxy;
 mod http;
 mod kafka_broker;
 mod kafka_tools;
@@ -18,6 +19,7 @@ mod proc;
 mod process;
 mod record;
 mod recorder;
+mod small_disk;
 mod tiered;
 mod wait;
 
@@ -30,6 +32,7 @@ pub use environment::{
     java, java_tool, kafka_classpath, minio_binary, node_modules, python, require_env,
 };
 pub use exposition::{Exposition, Family, Sample};
+pub use fault_proxy::{FaultProxy, Faults};
 pub use http::{http_get, metric};
 pub use kafka_broker::{KafkaBroker, KafkaOptions};
 pub use kafka_tools::{ToolOutput, kafka_tool};
@@ -40,6 +43,7 @@ pub use proc::{cpu_seconds, memory_bytes, open_files, voluntary_switches};
 pub use process::{Finished, Process, kill_all, run_to_end};
 pub use record::{ReadRecord, TestHeader, TestRecord};
 pub use recorder::{RecordedConnection, Recorder};
+pub use small_disk::SmallDisk;
 pub use tiered::{local_segments, wait_until_tiered};
 pub use wait::wait_until;
 

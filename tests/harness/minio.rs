@@ -68,6 +68,10 @@ impl Minio {
         drop(self.process.take());
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

@@ -4,8 +4,7 @@
 //! is in the log, once and in order, without a restart. A disk that fails: its partitions stop, the other folder's go
 //! on; a folder that cannot be used at all does not keep the broker from starting.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,101 +14,18 @@ use rdkafka::consumer::Consumer;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
-use strandline_tests::{Broker, BrokerOptions, http_get, metric, wait_until};
-use tempfile::TempDir;
+use strandline_tests::{Broker, BrokerOptions, SmallDisk, http_get, metric, wait_until};
 
 use crate::librdkafka;
 
 const DISK_BYTES: u64 = 48 << 20;
 const DEADLINE: Duration = Duration::from_secs(60);
-const VALUE_BYTES: usize = 40_000;
-
-fn run(program: &str, arguments: &[&str]) {
-    // Mounting takes root's rights.
-    let as_root = rustix::process::geteuid().is_root();
-    let mut command = if as_root {
-        Command::new(program)
-    } else {
-        let mut command = Command::new("sudo");
-        command.args(["-n", program]);
-        command
-    };
-    let output = command
-        .args(arguments)
-        .output()
-        .expect("the program is there");
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// A file that is mounted as a disk, as long as it lives.
-struct SmallDisk {
-    mount: PathBuf,
-    _folder: TempDir,
-}
-
-impl SmallDisk {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let image = folder.path().join("image");
-        let file = std::fs::File::create(&image).expect("creates");
-        file.set_len(DISK_BYTES).expect("has a length");
-        let mount = folder.path().join("mount");
-        std::fs::create_dir(&mount).expect("creates");
-        let text = |path: &Path| path.to_str().expect("is text").to_owned();
-        run("mkfs.ext4", &["-q", "-m", "0", &text(&image)]);
-        run("mount", &["-o", "loop", &text(&image), &text(&mount)]);
-        let disk = Self {
-            mount,
-            _folder: folder,
-        };
-        run("chmod", &["777", &text(&disk.mount)]);
-        disk
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.mount.join(name)
-    }
-
-    /// Takes all the room but `left` bytes.
-    fn fill(&self, left: u64) {
-        let stat = rustix::fs::statvfs(&self.mount).expect("says");
-        let bytes = (stat.f_bavail * stat.f_frsize).saturating_sub(left);
-        let ballast = std::fs::File::create(self.path("ballast")).expect("creates");
-        rustix::fs::fallocate(&ballast, rustix::fs::FallocateFlags::empty(), 0, bytes)
-            .expect("takes the room");
-    }
-
-    fn make_room(&self) {
-        std::fs::remove_file(self.path("ballast")).expect("removes");
-    }
-
-    /// From here on every access that needs the disk fails.
-    fn fail(&self) {
-        // EXT4_IOC_SHUTDOWN, without writing the journal.
-        let script = "import fcntl, os, struct, sys; \
-                      fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))";
-        run(
-            "python3",
-            &["-c", script, self.mount.to_str().expect("is text")],
-        );
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily, because a broker that is just being killed may still hold files. The loop device goes with it.
-        run("umount", &["-l", self.mount.to_str().expect("is text")]);
-    }
-}
+pub const VALUE_BYTES: usize = 40_000;
 
 #[derive(Clone, Default)]
-struct Deliveries {
-    delivered: Arc<AtomicUsize>,
-    failed: Arc<AtomicUsize>,
+pub struct Deliveries {
+    pub delivered: Arc<AtomicUsize>,
+    pub failed: Arc<AtomicUsize>,
 }
 
 impl ClientContext for Deliveries {}
@@ -126,7 +42,7 @@ impl ProducerContext for Deliveries {
     }
 }
 
-fn producer(bootstrap: &str, timeout_ms: &str) -> (ThreadedProducer<Deliveries>, Deliveries) {
+pub fn producer(bootstrap: &str, timeout_ms: &str) -> (ThreadedProducer<Deliveries>, Deliveries) {
     let deliveries = Deliveries::default();
     let producer = librdkafka::config(bootstrap)
         .set("enable.idempotence", "true")
@@ -139,7 +55,7 @@ fn producer(bootstrap: &str, timeout_ms: &str) -> (ThreadedProducer<Deliveries>,
     (producer, deliveries)
 }
 
-fn send(producer: &ThreadedProducer<Deliveries>, topic: &str, partition: i32, number: usize) {
+pub fn send(producer: &ThreadedProducer<Deliveries>, topic: &str, partition: i32, number: usize) {
     let value = vec![number as u8; VALUE_BYTES];
     let key = number.to_string();
     let record = BaseRecord::to(topic)
@@ -153,7 +69,7 @@ fn send(producer: &ThreadedProducer<Deliveries>, topic: &str, partition: i32, nu
 }
 
 /// The numbers of all records of a partition, in order.
-fn numbers(bootstrap: &str, topic: &str, partition: i32, count: usize) -> Vec<usize> {
+pub fn numbers(bootstrap: &str, topic: &str, partition: i32, count: usize) -> Vec<usize> {
     let consumer = librdkafka::consumer(bootstrap, "unused");
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Beginning)
@@ -184,7 +100,7 @@ fn storage_errors(broker: &Broker) -> f64 {
 
 #[test]
 fn a_full_disk_stops_writes_until_there_is_room_and_nothing_else() {
-    let disk = SmallDisk::new();
+    let disk = SmallDisk::new(DISK_BYTES);
     let logs = disk.path("logs");
     let metadata = tempfile::tempdir().expect("a temporary folder");
     let mut broker = Broker::start(BrokerOptions::with(&[
@@ -237,7 +153,7 @@ fn a_full_disk_stops_writes_until_there_is_room_and_nothing_else() {
 
 #[test]
 fn a_failing_folder_takes_only_its_own_partitions_along() {
-    let disk = SmallDisk::new();
+    let disk = SmallDisk::new(DISK_BYTES);
     let first = tempfile::tempdir().expect("a temporary folder");
     let second = disk.path("logs");
     let broker = Broker::start(BrokerOptions::with(&[&format!(

@@ -19,6 +19,8 @@ mod protocol;
 mod raw;
 mod sendfile;
 mod start;
+mod store_away;
+mod store_faults;
 mod strandline;
 mod stuck;
 mod syscalls;

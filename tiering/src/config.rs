@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use strandline_log::config_def::{ConfigDef, InvalidConfig};
 
+use crate::store::RequestBudgets;
+
 /// The tier's part of the broker's table.
 pub fn broker_config_defs() -> &'static [ConfigDef] {
     defs::BROKER
@@ -73,6 +75,11 @@ pub struct TierConfig {
     pub sweep_interval_ms: i64,
     pub orphan_age_ms: i64,
     pub stall_ms: i64,
+    pub outage_reserve_bytes: u64,
+    pub copy_overdue_ms: i64,
+    pub request_budgets: String,
+    pub upload_on_shutdown: bool,
+    pub upload_on_shutdown_ms: i64,
 }
 
 impl TierConfig {
@@ -126,6 +133,11 @@ impl TierConfig {
             sweep_interval_ms: table.long("remote.log.sweep.interval.ms")?,
             orphan_age_ms: table.long("remote.log.orphan.age.ms")?,
             stall_ms: table.long("remote.log.stall.ms")?,
+            outage_reserve_bytes: table.count("remote.log.outage.disk.reserve.bytes")?,
+            copy_overdue_ms: table.long("remote.log.copy.overdue.ms")?,
+            request_budgets: table.budgets("remote.log.request.budgets")?,
+            upload_on_shutdown: table.boolean("remote.log.upload.on.shutdown")?,
+            upload_on_shutdown_ms: table.long("remote.log.upload.on.shutdown.timeout.ms")?,
         })
     }
 }
@@ -178,6 +190,18 @@ impl Table<'_> {
         self.required(name)
     }
 
+    fn budgets(&self, name: &'static str) -> Result<String, InvalidConfig> {
+        let value = self.text(name)?.unwrap_or_default();
+        match RequestBudgets::parse(&value) {
+            Ok(_) => Ok(value),
+            Err(why) => Err(InvalidConfig {
+                name: name.to_owned(),
+                value,
+                expected: format!("purpose=requests per second, separated by commas; {why}"),
+            }),
+        }
+    }
+
     fn double(&self, name: &'static str) -> Result<f64, InvalidConfig> {
         self.required(name)
     }
@@ -213,6 +237,11 @@ impl TierConfig {
             sweep_interval_ms: 86_400_000,
             orphan_age_ms: 86_400_000,
             stall_ms: 30_000,
+            outage_reserve_bytes: 0,
+            copy_overdue_ms: 60_000,
+            request_budgets: String::new(),
+            upload_on_shutdown: false,
+            upload_on_shutdown_ms: 60_000,
         }
     }
 }

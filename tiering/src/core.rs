@@ -1,8 +1,8 @@
 //! What all parts of one tier share. Not public: [`Tier`](crate::tier::Tier) is.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use strandline_log::TopicId;
@@ -20,7 +20,7 @@ use crate::metrics::TierMetrics;
 use crate::reader::SegmentReader;
 use crate::store::{Purpose, RemoteStore, StoreError};
 use crate::supervise::Stop;
-use crate::uploader::{CopyQuota, Schedule};
+use crate::uploader::{CopyQuota, Pace, Schedule};
 
 /// Read-ahead over segment boundaries that runs at the same time.
 const BOUNDARY_READ_AHEADS_MAX: usize = 16;
@@ -36,7 +36,7 @@ pub(crate) struct Core {
     pub reader: SegmentReader,
     pub schedule: Mutex<Schedule>,
     pub schedule_changed: Notify,
-    pub quota: Mutex<CopyQuota>,
+    pub quota: Arc<Mutex<CopyQuota>>,
     pub garbage: Garbage,
     /// Deleted topics that the bucket does not know of yet.
     pub journal: Arc<DeletionJournal>,
@@ -49,7 +49,12 @@ pub(crate) struct Core {
     /// The partition counts of topic markers that this process has written.
     markers: Mutex<HashMap<TopicId, i32>>,
     boundary_read_aheads: AtomicUsize,
+    /// Makes the logs' starts outlive a crash. Unset: nothing expires while the store is away.
+    pub keep_log_starts: OnceLock<KeepLogStarts>,
 }
+
+/// Blocks on a small file.
+pub type KeepLogStarts = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 /// The store cannot be used for tiering, or did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +76,7 @@ impl Core {
         reader: SegmentReader,
     ) -> Self {
         Self {
-            quota: Mutex::new(CopyQuota::new(config.copy_bytes_per_second_max)),
+            quota: Arc::new(Mutex::new(CopyQuota::new(config.copy_bytes_per_second_max))),
             journal: Arc::new(DeletionJournal::new(&config.state_dir)),
             config,
             cluster_id,
@@ -90,6 +95,7 @@ impl Core {
             store_error: Mutex::default(),
             markers: Mutex::default(),
             boundary_read_aheads: AtomicUsize::new(0),
+            keep_log_starts: OnceLock::new(),
         }
     }
 
@@ -99,6 +105,11 @@ impl Core {
 
     pub fn is_stopping(&self) -> bool {
         *self.stop.borrow()
+    }
+
+    /// The rate that all uploads share.
+    pub fn pace(&self) -> Pace {
+        Pace::new(Arc::clone(&self.quota), self.clock.clone(), self.stop())
     }
 
     /// A number in 0..1 for jitter.

@@ -58,6 +58,8 @@ pub struct UploadStatus {
     pub state: CopyState,
     pub lag_bytes: u64,
     pub lag_segments: u64,
+    /// When the oldest sealed segment that is not uploaded was written last.
+    pub lag_since_ms: Option<TimestampMs>,
     /// What the manifest names.
     pub remote_bytes: u64,
     /// Failures in a row.
@@ -77,6 +79,17 @@ impl UploadStatus {
         self.failures = self.failures.saturating_add(1);
         self.last_error = Some(error);
         self.trouble_since_ms.get_or_insert(now_ms);
+    }
+
+    /// How long the oldest sealed segment has waited for its upload.
+    pub fn lag_ms(&self, now_ms: TimestampMs) -> i64 {
+        self.lag_since_ms
+            .map_or(0, |since| now_ms.saturating_sub(since).max(0))
+    }
+
+    /// Whether an operator should know: trouble, or an upload that does not come.
+    pub fn is_overdue(&self, now_ms: TimestampMs, overdue_ms: i64) -> bool {
+        self.state.is_trouble() || self.lag_ms(now_ms) > overdue_ms
     }
 
     /// A task came to its end. Trouble that persists keeps its beginning.
@@ -105,15 +118,26 @@ pub struct PartitionHealth {
     pub uploaded_end: Option<Offset>,
 }
 
+/// What one log folder's disk keeps only because it is not in the object store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskPressure {
+    /// Partitions whose upload is in trouble or overdue.
+    pub overdue: usize,
+    /// Of sealed segments.
+    pub lag_bytes: u64,
+}
+
 /// The tier as /healthz shows it.
 #[derive(Clone, Debug, Default)]
 pub struct TierHealth {
     pub enabled: bool,
-    /// Partitions whose upload is in trouble.
+    /// Partitions whose upload is in trouble or overdue.
     pub troubled: Vec<PartitionHealth>,
     pub partitions: usize,
     pub lag_bytes: u64,
     pub lag_segments: u64,
+    /// Of the oldest sealed segment that waits.
+    pub lag_ms_max: i64,
     /// Why the store cannot be used for tiering, if the probe found a reason.
     pub store_error: Option<String>,
     pub workers_restarted: u64,

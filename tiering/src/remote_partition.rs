@@ -9,7 +9,7 @@ mod error;
 mod settle;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 use strandline_log::txn_index::AbortedTxn;
@@ -70,6 +70,8 @@ pub struct RemotePartition {
     settled: AtomicBool,
     ahead: Mutex<ReadAhead>,
     pub(crate) sweep: Mutex<SweepTurn>,
+    /// A log start that outlives a crash although the manifest may not know it.
+    pub(crate) kept_start: AtomicI64,
 }
 
 /// When the partition's objects are listed next, and from which key on.
@@ -102,6 +104,7 @@ impl RemotePartition {
             settled: AtomicBool::new(true),
             ahead: Mutex::default(),
             sweep: Mutex::default(),
+            kept_start: AtomicI64::new(-1),
         }
     }
 

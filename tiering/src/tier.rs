@@ -7,6 +7,7 @@
 //! - A stop is a flag that is read between steps.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,12 +24,14 @@ use crate::collector;
 use crate::config::TierConfig;
 use crate::core::Core;
 use crate::garbage::{Removal, What};
-use crate::health::{PartitionHealth, TierHealth};
+use crate::health::{DiskPressure, PartitionHealth, TierHealth};
 use crate::id_source::IdSource;
 use crate::metrics::TierMetrics;
 use crate::reader::{SegmentReader, TailCache};
 use crate::remote_partition::{LeaderPartition, RemotePartition};
-use crate::store::{Purpose, RemoteStore, S3Options, StoreError, StoreMetrics, StoreUrl};
+use crate::store::{
+    Purpose, RemoteStore, RequestBudgets, S3Options, StoreError, StoreMetrics, StoreUrl,
+};
 use crate::supervise::supervise;
 use crate::uploader::{Next, Stay};
 
@@ -59,7 +62,9 @@ impl TierConfig {
             read_timeout_ms: self.stall_ms as u64,
             ..S3Options::default()
         };
-        RemoteStore::open(&url, &s3, metrics)
+        let budgets = RequestBudgets::parse(&self.request_budgets)
+            .map_err(|what| StoreError::Invalid { what })?;
+        Ok(RemoteStore::open(&url, &s3, metrics)?.with_budgets(budgets))
     }
 }
 
@@ -222,6 +227,8 @@ impl Tier {
 
     fn lead_with(&self, leader: LeaderPartition, settled: bool) -> Arc<RemotePartition> {
         let tp = leader.tp.clone();
+        let counted = self.core.store.metrics();
+        counted.name_topic(leader.topic_id, &tp.topic);
         let partition = Arc::new(RemotePartition::new(Arc::clone(&self.core), leader));
         partition.set_settled(settled);
         let mut led = self.led.write();
@@ -304,11 +311,14 @@ impl Tier {
             removals_waiting: self.core.garbage.waiting(),
             ..TierHealth::default()
         };
+        let now_ms = self.core.clock.now_ms();
+        let overdue_ms = self.core.config.copy_overdue_ms;
         for partition in led.values().map(|led| &led.partition) {
             let status = partition.status();
             health.lag_bytes += status.lag_bytes;
             health.lag_segments += status.lag_segments;
-            if status.state.is_trouble() {
+            health.lag_ms_max = health.lag_ms_max.max(status.lag_ms(now_ms));
+            if status.is_overdue(now_ms, overdue_ms) {
                 health.troubled.push(PartitionHealth {
                     tp: partition.topic_partition().clone(),
                     uploaded_end: partition.uploaded_end(),
@@ -318,6 +328,33 @@ impl Tier {
         }
         health.troubled.sort_by(|a, b| a.tp.cmp(&b.tp));
         health
+    }
+
+    /// What keeps a log folder's disk full. Walks all partitions: only for a disk that runs full.
+    pub fn disk_pressure(&self, log_dir: &Path) -> DiskPressure {
+        let now_ms = self.core.clock.now_ms();
+        let mut pressure = DiskPressure::default();
+        for led in self.led.read().values() {
+            if led.partition.log().dir().parent() != Some(log_dir) {
+                continue;
+            }
+            let status = led.partition.status();
+            pressure.lag_bytes += status.lag_bytes;
+            let overdue = status.is_overdue(now_ms, self.core.config.copy_overdue_ms);
+            pressure.overdue += usize::from(overdue);
+        }
+        pressure
+    }
+
+    /// Lets history expire also while the store is away: `keep` makes the logs' starts outlive a crash, and blocks.
+    /// Once, before the start.
+    pub fn keep_log_starts_with(
+        &self,
+        keep: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) {
+        if self.core.keep_log_starts.set(Arc::new(keep)).is_err() {
+            tracing::error!("the log starts' keeper was set twice; this is a bug");
+        }
     }
 
     /// Every partition's upload as JSON: state, error, since when, until when. Walks all partitions.
@@ -339,6 +376,7 @@ impl Tier {
                     "uploaded_end": partition.uploaded_end(),
                     "lag_bytes": status.lag_bytes,
                     "lag_segments": status.lag_segments,
+                    "lag_since_ms": status.lag_since_ms,
                     "remote_bytes": status.remote_bytes,
                     "failures": status.failures,
                     "error": status.last_error,

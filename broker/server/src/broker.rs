@@ -95,6 +95,11 @@ impl Broker {
         let tier_config = TierConfig::from_map(&config.values(), first_log_dir(&config))?;
         let tier = Tier::new(tier_config, &cluster_id, &registry, ids::new_seed())
             .context("remote.storage.url or another remote.storage setting")?;
+        let keeper = Arc::clone(&logs);
+        tier.keep_log_starts_with(move || {
+            let kept = keeper.checkpoint_log_start_offsets();
+            kept.map_err(|error| error.to_string())
+        });
         let quorum = Arc::new(start_quorum(&config, &cluster_id).await?);
         let endpoints = sockets
             .iter()
@@ -123,6 +128,7 @@ impl Broker {
             supervisor: Arc::clone(&supervisor),
             tier: Arc::clone(&tier),
             logs: Arc::clone(&logs),
+            apis: Arc::clone(&apis),
         });
         let (stopping, stopped) = net::stop_signal();
         let addresses: Vec<_> = sockets
@@ -452,6 +458,7 @@ struct BrokerHealth {
     supervisor: Arc<Supervisor>,
     tier: Arc<Tier>,
     logs: Arc<LogManager>,
+    apis: Arc<Apis>,
 }
 
 impl Health for BrokerHealth {
@@ -483,28 +490,33 @@ impl Health for BrokerHealth {
                 ));
             }
         }
+        report.problems.extend(self.apis.outage.problems());
         let tier = self.tier.health();
         if let Some(error) = tier.store_error {
             report.problems.push(format!(
                 "the object store cannot be used for tiering: {error}"
             ));
         }
+        let now_ms = clock::now_ms();
         for partition in tier.troubled {
+            let status = partition.status;
             report.problems.push(format!(
-                "the upload of {} is {}: {}",
+                "the upload of {} is {}, {} s behind by {} segments of {} bytes: {}",
                 partition.tp,
-                partition.status.state.as_str(),
-                partition
-                    .status
-                    .last_error
-                    .as_deref()
-                    .unwrap_or("no error is known")
+                status.state.as_str(),
+                status.lag_ms(now_ms) / 1_000,
+                status.lag_segments,
+                status.lag_bytes,
+                status.last_error.as_deref().unwrap_or("no error is known")
             ));
         }
         if tier.enabled {
             report.notes.push(format!(
-                "tiered partitions led: {}; not uploaded yet: {} segments, {} bytes",
-                tier.partitions, tier.lag_segments, tier.lag_bytes
+                "tiered partitions led: {}; not uploaded yet: {} segments, {} bytes, the oldest for {} s",
+                tier.partitions,
+                tier.lag_segments,
+                tier.lag_bytes,
+                tier.lag_ms_max / 1_000
             ));
         }
         report

@@ -22,6 +22,7 @@ pub mod ids;
 mod log_metrics;
 pub mod metadata_driver;
 pub mod net;
+mod outage_guard;
 pub mod partition;
 pub mod producer_ids;
 pub mod replica_manager;

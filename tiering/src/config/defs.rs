@@ -222,6 +222,36 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "How often topics, configs and group offsets are written to the bucket when they have changed: what a restore brings back.",
     ),
     def(
+        "remote.log.outage.disk.reserve.bytes",
+        NON_NEGATIVE_LONG,
+        Some("1073741824"),
+        "While uploads are stuck, producers of tiered topics get a retriable error once a log folder has fewer bytes free than this; other topics go on. 0: only a full disk stops them.",
+    ),
+    def(
+        "remote.log.request.budgets",
+        ConfigKind::String,
+        Some("sweep=50,retention=200"),
+        "How many requests per second are sent to the object store at most, by purpose (manifest, upload, read, retention, sweep, state, export, probe): purpose=requests, separated by commas. A purpose that is not named is not limited.",
+    ),
+    def(
+        "remote.log.upload.on.shutdown",
+        ConfigKind::Boolean,
+        Some("false"),
+        "Whether a clean shutdown uploads everything that is committed, unsealed segments too.",
+    ),
+    def(
+        "remote.log.upload.on.shutdown.timeout.ms",
+        POSITIVE_LONG,
+        Some("60000"),
+        "How long a clean shutdown may take for its uploads; what is left then stays on local disk alone.",
+    ),
+    def(
+        "remote.log.copy.overdue.ms",
+        POSITIVE_LONG,
+        Some("300000"),
+        "How long a sealed segment may wait for its upload before /healthz names its partition.",
+    ),
+    def(
         "remote.log.stall.ms",
         POSITIVE_LONG,
         Some("30000"),

@@ -143,6 +143,17 @@ impl SegmentObjectPlan {
         self.tail.footer.log_bytes + self.tail_bytes.len() as u64
     }
 
+    /// Of the whole object, put together from what is known of its parts.
+    pub fn object_crc32c(&self) -> u32 {
+        let footer = self.footer();
+        let log = (0..).zip(&footer.chunk_crcs).fold(0, |crc, (i, chunk)| {
+            let range = footer.chunk_range(i);
+            crc32c::crc32c_combine(crc, *chunk, (range.end - range.start) as usize)
+        });
+        let tail = crc32c::crc32c(&self.tail_bytes);
+        crc32c::crc32c_combine(log, tail, self.tail_bytes.len())
+    }
+
     /// Ties a manifest entry to this very content.
     pub fn footer_crc(&self) -> u32 {
         self.footer_crc

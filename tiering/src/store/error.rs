@@ -87,7 +87,7 @@ impl StoreError {
     }
 
     /// The client tells most refusals apart by status; what is left only shows in the text of the answer.
-    fn from_answer(key: String, cause: String) -> Self {
+    pub(super) fn from_answer(key: String, cause: String) -> Self {
         let says = |words: &[&str]| words.iter().any(|word| cause.contains(word));
         // From S3, from our folder, from the in-memory store.
         if says(&["Range Not Satisfiable", "Wanted range starting at"]) {

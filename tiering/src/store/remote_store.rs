@@ -15,6 +15,8 @@ use object_store::{
     UpdateVersion,
 };
 
+use super::request_budget::RequestBudgets;
+use super::s3_put::{PutObject, S3Put};
 use super::{FolderStore, Purpose, RequestClass, S3Options, StoreError, StoreMetrics, StoreUrl};
 
 /// Parts of one upload that are sent at the same time.
@@ -46,6 +48,9 @@ pub struct RemoteStore {
     prefix: Arc<str>,
     purpose: Purpose,
     metrics: StoreMetrics,
+    /// Where large objects go up in one request.
+    put: Option<Arc<S3Put>>,
+    budgets: RequestBudgets,
 }
 
 impl RemoteStore {
@@ -57,11 +62,12 @@ impl RemoteStore {
                 "",
                 metrics,
             )),
-            StoreUrl::S3 { bucket, prefix } => Ok(Self::from_object_store(
-                Arc::new(super::s3::build(bucket, s3)?),
-                prefix,
-                metrics,
-            )),
+            StoreUrl::S3 { bucket, prefix } => {
+                let (client, put) = super::s3::build(bucket, s3)?;
+                let mut store = Self::from_object_store(Arc::new(client), prefix, metrics);
+                store.put = Some(Arc::new(put));
+                Ok(store)
+            }
         }
     }
 
@@ -76,6 +82,8 @@ impl RemoteStore {
             prefix: prefix.into(),
             purpose: Purpose::Manifest,
             metrics,
+            put: None,
+            budgets: RequestBudgets::default(),
         }
     }
 
@@ -85,6 +93,11 @@ impl RemoteStore {
             purpose,
             ..self.clone()
         }
+    }
+
+    /// The same store, with so many requests per second for each purpose at most.
+    pub fn with_budgets(self, budgets: RequestBudgets) -> Self {
+        Self { budgets, ..self }
     }
 
     pub fn metrics(&self) -> &StoreMetrics {
@@ -110,6 +123,44 @@ impl RemoteStore {
         self.put(key, body.into(), PutMode::Update(expected)).await
     }
 
+    /// Creates an object whose length and checksum are known from streams in bounded memory; `body` makes its bytes anew
+    /// for each try. One billed request where the store takes it so, else as
+    /// [`put_stream_if_absent`](Self::put_stream_if_absent).
+    pub async fn put_object_if_absent<S, F>(
+        &self,
+        key: &str,
+        object: PutObject,
+        body: F,
+        part_bytes: usize,
+    ) -> Result<(), StoreError>
+    where
+        S: Stream<Item = Result<Bytes, std::io::Error>> + Send + 'static,
+        F: Fn() -> S,
+    {
+        let path = self.path(key)?;
+        let one_part = object.length < part_bytes.max(PART_BYTES_MIN) as u64;
+        match &self.put {
+            Some(put) if !one_part && super::s3_put::is_fit(path.as_ref(), object.length) => {
+                let sent = |error: Option<&StoreError>| {
+                    self.metrics.request(key, RequestClass::Put, self.purpose);
+                    match error {
+                        Some(error) => self.metrics.error(RequestClass::Put, error),
+                        None => {
+                            self.metrics
+                                .bytes(key, RequestClass::Put, self.purpose, object.length)
+                        }
+                    }
+                };
+                self.budgets.admit(self.purpose).await;
+                put.put(key, path.as_ref(), object, body, sent).await
+            }
+            _ => self
+                .put_stream_if_absent(key, body(), part_bytes)
+                .await
+                .map(drop),
+        }
+    }
+
     /// Creates an object from a stream in bounded memory: one PUT when it fits one part, else a multipart upload.
     ///
     /// Keys must be fresh (see `format::object_key`): S3's multipart completion is checked against an existing
@@ -124,6 +175,7 @@ impl RemoteStore {
     where
         S: Stream<Item = Result<Bytes, std::io::Error>> + Send,
     {
+        self.budgets.admit(self.purpose).await;
         let part_bytes = part_bytes.max(PART_BYTES_MIN);
         let mut parts = Parts::new(body, part_bytes);
         let first = parts.next_part(key).await?;
@@ -158,7 +210,8 @@ impl RemoteStore {
                 in_flight.push(async move {
                     self.counted(key, RequestClass::Part, sending.await)
                         .inspect(|()| {
-                            self.metrics.bytes(RequestClass::Part, self.purpose, bytes);
+                            self.metrics
+                                .bytes(key, RequestClass::Part, self.purpose, bytes);
                         })
                 });
                 if in_flight.len() >= PARTS_IN_FLIGHT_MAX {
@@ -188,6 +241,7 @@ impl RemoteStore {
 
     /// A whole small object and its version.
     pub async fn get(&self, key: &str) -> Result<(Bytes, Version), StoreError> {
+        self.budgets.admit(self.purpose).await;
         let path = self.path(key)?;
         let result = async {
             let got = self.store.get_opts(&path, GetOptions::default()).await?;
@@ -207,12 +261,13 @@ impl RemoteStore {
                 what: format!("{key} has {size} bytes, at most {GET_BYTES_MAX} are read at once"),
             })?;
         self.metrics
-            .bytes(RequestClass::Get, self.purpose, bytes.len() as u64);
+            .bytes(key, RequestClass::Get, self.purpose, bytes.len() as u64);
         Ok((bytes, version))
     }
 
     /// Exactly the bytes of a range; [`StoreError::Short`] when the object ends earlier.
     pub async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.budgets.admit(self.purpose).await;
         if range.start >= range.end {
             return Ok(Bytes::new());
         }
@@ -230,7 +285,7 @@ impl RemoteStore {
                 e => e,
             })?;
         self.metrics
-            .bytes(RequestClass::Get, self.purpose, bytes.len() as u64);
+            .bytes(key, RequestClass::Get, self.purpose, bytes.len() as u64);
         if bytes.len() as u64 != wanted {
             return Err(StoreError::Short {
                 key: key.to_owned(),
@@ -243,6 +298,7 @@ impl RemoteStore {
 
     /// The last `bytes_max` bytes of an object, or all of it when it is shorter, and its whole length.
     pub async fn get_suffix(&self, key: &str, bytes_max: u64) -> Result<(Bytes, u64), StoreError> {
+        self.budgets.admit(self.purpose).await;
         let path = self.path(key)?;
         let options = GetOptions {
             range: Some(GetRange::Suffix(bytes_max)),
@@ -256,11 +312,12 @@ impl RemoteStore {
         .await;
         let (bytes, size) = self.counted(key, RequestClass::Get, result)?;
         self.metrics
-            .bytes(RequestClass::Get, self.purpose, bytes.len() as u64);
+            .bytes(key, RequestClass::Get, self.purpose, bytes.len() as u64);
         Ok((bytes, size))
     }
 
     pub async fn head(&self, key: &str) -> Result<ObjectInfo, StoreError> {
+        self.budgets.admit(self.purpose).await;
         let path = self.path(key)?;
         let result = self.store.head(&path).await;
         let meta = self.counted(key, RequestClass::Head, result)?;
@@ -283,7 +340,8 @@ impl RemoteStore {
                 return futures::stream::once(async { Err(e) }).boxed();
             }
         };
-        self.metrics.request(RequestClass::List, self.purpose);
+        self.metrics
+            .request(folder, RequestClass::List, self.purpose);
         let listing = match &after {
             Some(after) => self.store.list_with_offset(Some(&path), after),
             None => self.store.list(Some(&path)),
@@ -309,6 +367,7 @@ impl RemoteStore {
 
     /// The names of the folders directly inside a folder.
     pub async fn list_folders(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        self.budgets.admit(self.purpose).await;
         let path = self.path(folder)?;
         let result = self.store.list_with_delimiter(Some(&path)).await;
         let listing = self.counted(folder, RequestClass::List, result)?;
@@ -321,6 +380,7 @@ impl RemoteStore {
 
     /// Deletes an object. One that is already gone is fine.
     pub async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.budgets.admit(self.purpose).await;
         let path = self.path(key)?;
         let result = match self.store.delete(&path).await {
             Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -330,6 +390,7 @@ impl RemoteStore {
     }
 
     async fn put(&self, key: &str, body: PutPayload, mode: PutMode) -> Result<Version, StoreError> {
+        self.budgets.admit(self.purpose).await;
         let path = self.path(key)?;
         let length = body.content_length() as u64;
         let result = self
@@ -345,7 +406,8 @@ impl RemoteStore {
                 },
                 e => e,
             })?;
-        self.metrics.bytes(RequestClass::Put, self.purpose, length);
+        self.metrics
+            .bytes(key, RequestClass::Put, self.purpose, length);
         Ok(Version {
             e_tag: put.e_tag,
             version: put.version,
@@ -358,7 +420,7 @@ impl RemoteStore {
         class: RequestClass,
         result: object_store::Result<T>,
     ) -> Result<T, StoreError> {
-        self.metrics.request(class, self.purpose);
+        self.metrics.request(key, class, self.purpose);
         result.map_err(|e| {
             let e = StoreError::from_object_store(key, e);
             self.metrics.error(class, &e);

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, S3ConditionalPut};
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::aws::{
+    AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider, S3ConditionalPut,
+};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
 
 use super::StoreError;
 use super::s3_credentials::ChainCredentials;
+use super::s3_put::{S3Put, S3PutOptions};
 
 /// What is used when an endpoint is given and a region is not: other servers than AWS take any.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -63,7 +66,7 @@ pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-pub(super) fn build(bucket: &str, options: &S3Options) -> Result<AmazonS3, StoreError> {
+pub(super) fn build(bucket: &str, options: &S3Options) -> Result<(AmazonS3, S3Put), StoreError> {
     install_tls_provider();
     let region = options
         .region
@@ -114,21 +117,43 @@ pub(super) fn build(bucket: &str, options: &S3Options) -> Result<AmazonS3, Store
             .with_endpoint(endpoint.trim_end_matches('/'))
             .with_allow_http(plain);
     }
-    builder = match (&options.access_key_id, &options.secret_access_key) {
-        (Some(id), Some(secret)) => builder
-            .with_access_key_id(id)
-            .with_secret_access_key(secret),
-        (None, None) => builder.with_credentials(Arc::new(ChainCredentials::new(region))),
-        _ => {
-            return Err(StoreError::Invalid {
-                what: "an access key id and a secret access key belong together; one is missing"
-                    .to_owned(),
-            });
-        }
+    let credentials: AwsCredentialProvider =
+        match (&options.access_key_id, &options.secret_access_key) {
+            (Some(id), Some(secret)) => Arc::new(StaticCredentialProvider::new(AwsCredential {
+                key_id: id.clone(),
+                secret_key: secret.clone(),
+                token: None,
+            })),
+            (None, None) => Arc::new(ChainCredentials::new(region.clone())),
+            _ => {
+                return Err(StoreError::Invalid {
+                    what:
+                        "an access key id and a secret access key belong together; one is missing"
+                            .to_owned(),
+                });
+            }
+        };
+    let client = builder
+        .with_credentials(Arc::clone(&credentials))
+        .build()
+        .map_err(|e| StoreError::Invalid {
+            what: e.to_string(),
+        })?;
+    let base = match options.endpoint.as_deref().map(|e| e.trim_end_matches('/')) {
+        Some(endpoint) if path_style => format!("{endpoint}/{bucket}"),
+        // The endpoint names the bucket.
+        Some(endpoint) => endpoint.to_owned(),
+        None if path_style => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+        None => format!("https://{bucket}.s3.{region}.amazonaws.com"),
     };
-    builder.build().map_err(|e| StoreError::Invalid {
-        what: e.to_string(),
-    })
+    let put = S3Put::new(S3PutOptions {
+        base,
+        region,
+        credentials,
+        connect_timeout: Duration::from_millis(options.connect_timeout_ms),
+        stall: Duration::from_millis(options.read_timeout_ms),
+    })?;
+    Ok((client, put))
 }
 
 #[cfg(test)]

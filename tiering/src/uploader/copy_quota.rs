@@ -1,6 +1,14 @@
-//! remote.log.manager.copy.max.bytes.per.second: who uploads waits until the bytes before are paid for.
+//! remote.log.manager.copy.max.bytes.per.second: who uploads waits until the bytes before are paid for, chunk by chunk, so
+//! that the rate holds within one upload too and uploads at the same time share it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use strandline_log::TimestampMs;
+
+use crate::clock::Clock;
+use crate::supervise::Stop;
 
 #[derive(Debug)]
 pub struct CopyQuota {
@@ -24,6 +32,27 @@ impl CopyQuota {
         let cost_ms = TimestampMs::try_from(cost_ms).unwrap_or(TimestampMs::MAX);
         self.paid_at_ms = begin_ms.saturating_add(cost_ms);
         (begin_ms - now_ms) as u64
+    }
+}
+
+/// A share of the quota for one upload.
+#[derive(Clone)]
+pub struct Pace {
+    quota: Arc<Mutex<CopyQuota>>,
+    clock: Clock,
+    stop: Stop,
+}
+
+impl Pace {
+    pub(crate) fn new(quota: Arc<Mutex<CopyQuota>>, clock: Clock, stop: Stop) -> Self {
+        Self { quota, clock, stop }
+    }
+
+    /// Waits until bytes may go. False when the tier stopped meanwhile.
+    pub async fn take(&self, bytes: u64) -> bool {
+        let now_ms = self.clock.now_ms();
+        let wait_ms = self.quota.lock().book(bytes, now_ms);
+        wait_ms == 0 || self.stop.sleep(Duration::from_millis(wait_ms)).await
     }
 }
 

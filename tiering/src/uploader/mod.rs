@@ -2,8 +2,9 @@
 //!
 //! [`Schedule`] says whose turn it is, [`copy_plan`] what a partition uploads next, [`segment_upload`] makes one object,
 //! `partition_task` is all that is done in one turn,
-//! `retain` the part of it that gives things up, [`sweep`] finds what crashes have left behind.
+//! `retain` the part of it that gives things up, `away` what of it goes on without the store, [`sweep`] finds what crashes have left behind.
 
+mod away;
 pub mod copy_plan;
 mod copy_quota;
 mod partition_task;
@@ -12,5 +13,5 @@ mod schedule;
 pub mod segment_upload;
 pub mod sweep;
 
-pub use copy_quota::CopyQuota;
+pub use copy_quota::{CopyQuota, Pace};
 pub use schedule::{Next, Schedule, Stay, backoff_ms};

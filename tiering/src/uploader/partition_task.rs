@@ -14,6 +14,7 @@ use std::sync::Arc;
 use strandline_log::{LogError, Offset};
 
 use super::copy_plan::{self, CopyPlan, LogOffsets};
+use super::retain::LocalBytes;
 use super::schedule::{Next, backoff_ms};
 use super::segment_upload::{self, PlannedUpload, UploadError};
 use crate::bucket_reader::BucketError;
@@ -44,6 +45,12 @@ pub(crate) enum TaskError {
     Died(#[from] tokio::task::JoinError),
 }
 
+impl TaskError {
+    fn is_fenced(&self) -> bool {
+        matches!(self, Self::Manifest(error) if error.is_fenced())
+    }
+}
+
 /// How a round ended.
 struct Round {
     state: CopyState,
@@ -65,6 +72,12 @@ impl RemotePartition {
             return Next::At(self.core.clock.now_ms().saturating_add(interval_ms));
         }
         let outcome = self.round().await;
+        if let Err(error) = &outcome
+            && !error.is_fenced()
+            && !self.must_end()
+        {
+            self.retain_without_store().await;
+        }
         let now_ms = self.core.clock.now_ms();
         let mut status = self.status.lock();
         match outcome {
@@ -122,7 +135,7 @@ impl RemotePartition {
         let done = |state| Round { state, more: false };
         let config = self.log().config();
         if !self.core.config.enabled || !config.remote_storage_enable {
-            self.show_lag(0, 0);
+            self.show_lag(LocalBytes::default());
             return Ok(done(CopyState::Disabled));
         }
         self.core.probe().await?;
@@ -174,9 +187,15 @@ impl RemotePartition {
         if self.must_end() {
             return Ok(round);
         }
-        let lag = self.retain_local(manifest.as_deref()).await?;
+        let log_start = self.log().log_start_offset();
+        let start_is_safe = manifest
+            .as_ref()
+            .is_none_or(|m| m.start_offset() >= log_start);
+        let lag = self
+            .retain_local(manifest.as_deref(), start_is_safe)
+            .await?;
         round.more &= !self.must_end();
-        self.show_lag(lag.bytes, lag.segments);
+        self.show_lag(lag);
         if let Some(manifest) = &manifest {
             self.show_size(manifest.bytes_total());
         }
@@ -243,7 +262,7 @@ impl RemotePartition {
         let Some(planned) = planned else {
             return Ok(Copied::Nothing(CopyState::CaughtUp));
         };
-        if self.must_end() || !self.wait_for_quota(planned.plan.object_bytes()).await {
+        if self.must_end() {
             return Ok(Copied::Nothing(CopyState::Behind));
         }
         let tp = &self.leader.tp;
@@ -277,7 +296,7 @@ impl RemotePartition {
         let PlannedUpload { range, plan } = planned;
         let store = self.core.store.with_purpose(Purpose::Upload);
         metrics.remote_copy_requests.with_label_values(&topic).inc();
-        segment_upload::put(&store, &self.key, &name, &plan).await?;
+        segment_upload::put(&store, &self.key, &name, &plan, &self.core.pace()).await?;
         let entry = ManifestEntry {
             start: from,
             end: range.end,
@@ -336,16 +355,5 @@ impl RemotePartition {
         }
         // Whatever was cached led to a refusal.
         self.manifests.forget();
-    }
-
-    /// False when the tier stopped meanwhile.
-    async fn wait_for_quota(&self, bytes: u64) -> bool {
-        let now_ms = self.core.clock.now_ms();
-        let wait_ms = self.core.quota.lock().book(bytes, now_ms);
-        if wait_ms == 0 {
-            return true;
-        }
-        let wait = std::time::Duration::from_millis(wait_ms);
-        self.core.stop().sleep(wait).await && !self.is_gone()
     }
 }

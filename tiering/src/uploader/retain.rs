@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use strandline_log::{LogError, Offset, TierView};
+use strandline_log::{LogError, Offset, TierView, TimestampMs};
 
 use super::partition_task::TaskError;
 use super::sweep;
@@ -154,14 +154,15 @@ impl RemotePartition {
     }
 
     /// Drops what local retention gives up; returns what is sealed and not uploaded.
+    /// `start_is_safe`: the log start outlives a crash. Where the manifest does not know it a crash may forget it, and
+    /// what lies below would be missing.
     pub(super) async fn retain_local(
         &self,
         manifest: Option<&Manifest>,
+        start_is_safe: bool,
     ) -> Result<LocalBytes, TaskError> {
         let log = Arc::clone(self.log());
         let uploaded_end = manifest.map(|m| m.end_offset());
-        // A crash may forget where the log starts, the manifest does not: what lies below goes only after it knows.
-        let start_is_safe = manifest.is_none_or(|m| m.start_offset() >= log.log_start_offset());
         let now_ms = self.core.clock.now_ms();
         let from = uploaded_end.unwrap_or(0);
         let uploaded_end = if is_planted!(DropBeforeUpload) {
@@ -201,14 +202,18 @@ impl RemotePartition {
         Ok(bytes.await??)
     }
 
-    pub(super) fn show_lag(&self, bytes: u64, segments: u64) {
+    pub(super) fn show_lag(&self, lag: LocalBytes) {
         let topic = [&*self.leader.tp.topic];
         let mut status = self.status.lock();
         // A task that ends after the partition has left must not bring its share back.
-        let (bytes, segments) = if self.is_gone() {
-            (0, 0)
+        let LocalBytes {
+            bytes,
+            segments,
+            oldest_ms,
+        } = if self.is_gone() {
+            LocalBytes::default()
         } else {
-            (bytes, segments)
+            lag
         };
         let metrics = &self.core.metrics;
         let moved = |before: u64, after: u64| after as i64 - before as i64;
@@ -222,6 +227,7 @@ impl RemotePartition {
             .add(moved(status.lag_segments, segments));
         status.lag_bytes = bytes;
         status.lag_segments = segments;
+        status.lag_since_ms = oldest_ms;
     }
 
     pub(super) fn show_size(&self, bytes: u64) {
@@ -239,7 +245,7 @@ impl RemotePartition {
     /// This broker no longer leads it: its tasks end between steps and its share of the gauges goes.
     pub(crate) fn leave(&self) {
         self.gone.store(true, Ordering::Release);
-        self.show_lag(0, 0);
+        self.show_lag(LocalBytes::default());
         self.show_size(0);
     }
 }
@@ -248,6 +254,8 @@ impl RemotePartition {
 pub(super) struct LocalBytes {
     pub bytes: u64,
     pub segments: u64,
+    /// When the oldest of the segments was written last.
+    pub oldest_ms: Option<TimestampMs>,
 }
 
 /// The sealed segments that reach beyond an offset. A segment that holds it counts with the share of its offsets.
@@ -264,6 +272,7 @@ fn sealed_bytes_from(log: &strandline_log::Log, offset: Offset) -> Result<LocalB
         let share = u128::from(meta.size_bytes) * beyond as u128 / offsets as u128;
         found.bytes += share as u64;
         found.segments += 1;
+        found.oldest_ms.get_or_insert(meta.last_modified_ms);
     }
     Ok(found)
 }

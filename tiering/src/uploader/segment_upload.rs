@@ -13,9 +13,10 @@ use crate::format::object_key::SegmentName;
 use crate::format::{
     AbortedTxn, EpochEntry, PartitionKey, PlanError, SegmentMeta, SegmentObjectPlan,
 };
-use crate::store::{RemoteStore, StoreError};
+use crate::store::{PutObject, RemoteStore, StoreError};
+use crate::uploader::Pace;
 
-/// S3 takes at most 10,000 parts; with this size that is beyond any segment.
+/// Where a store takes objects in parts. S3 takes at most 10,000; with this size that is beyond any segment.
 const PART_BYTES: usize = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
@@ -90,10 +91,15 @@ pub async fn put(
     partition: &PartitionKey,
     name: &SegmentName,
     plan: &SegmentObjectPlan,
+    pace: &Pace,
 ) -> Result<(), UploadError> {
     let key = partition.segment(name);
+    let object = PutObject {
+        length: plan.object_bytes(),
+        crc32c: plan.object_crc32c(),
+    };
     store
-        .put_stream_if_absent(&key, body(plan), PART_BYTES)
+        .put_object_if_absent(&key, object, || body(plan, pace.clone()), PART_BYTES)
         .await?;
     // The chunks were checked as they were sent; the end, which holds their checksums, is read back.
     let tail_bytes = plan.object_bytes() - plan.footer().log_bytes;
@@ -104,18 +110,30 @@ pub async fn put(
     Ok(())
 }
 
-/// The object's bytes, read from disk on blocking threads as the store takes them.
-fn body(plan: &SegmentObjectPlan) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + use<> {
-    let chunks = Some(Box::new(plan.body()));
-    futures::stream::unfold(chunks, |chunks| async move {
-        let mut chunks = chunks?;
+/// The object's bytes, read from disk on blocking threads as the store takes them and the rate limit lets them through.
+fn body(
+    plan: &SegmentObjectPlan,
+    pace: Pace,
+) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + use<> {
+    let chunks = Some((Box::new(plan.body()), pace));
+    futures::stream::unfold(chunks, |state| async move {
+        let (mut chunks, pace) = state?;
         let read = crate::blocking::run(move || {
             let next = chunks.next();
             (next, chunks)
         })
         .await;
         match read {
-            Ok((next, chunks)) => Some((next?.map_err(io::Error::other), Some(chunks))),
+            Ok((next, chunks)) => {
+                let next = next?.map_err(io::Error::other);
+                if let Ok(bytes) = &next
+                    && !pace.take(bytes.len() as u64).await
+                {
+                    let stopped = io::Error::other("the broker stops");
+                    return Some((Err(stopped), None));
+                }
+                Some((next, Some((chunks, pace))))
+            }
             Err(died) => Some((Err(io::Error::other(died)), None)),
         }
     })

@@ -58,6 +58,7 @@ use crate::config::BrokerConfig;
 use crate::flusher::Flusher;
 use crate::group_driver::GroupDriver;
 use crate::metadata_driver::MetadataDriver;
+use crate::outage_guard::OutageGuard;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::scrubber::Scrubber;
@@ -74,6 +75,7 @@ pub struct Apis {
     pub cold_reads: ColdReads,
     pub remote_reads: RemoteReads,
     pub metrics: ApiMetrics,
+    pub outage: OutageGuard,
     /// fetch.max.bytes: asked for by every fetch.
     fetch_bytes_max: usize,
     background: Background,

@@ -213,7 +213,10 @@ fn line_up(
         .replicas
         .resolve(image, topic, data.index)
         .map_err(Failure::of)?;
-    let lined_up = check_and_line_up(context, &partition, data, append);
+    let lined_up = match apis.outage.refusal(&partition) {
+        None => check_and_line_up(context, &partition, data, append),
+        Some(why) => Err(Failure::because(KafkaError::KafkaStorageError, why)),
+    };
     if lined_up.is_err() {
         partition.metrics().produce_failed.inc();
     }

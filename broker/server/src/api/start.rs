@@ -21,6 +21,7 @@ use crate::flusher::Flusher;
 use crate::group_driver::GroupDriver;
 use crate::ids;
 use crate::metadata_driver::MetadataDriver;
+use crate::outage_guard::OutageGuard;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::scrubber::Scrubber;
@@ -94,12 +95,14 @@ impl Apis {
             &registry,
         )?);
         let cleaner = CleanerDriver::start(&config.values(), replicas.logs(), &registry)?;
+        let outage = OutageGuard::start(replicas.logs(), &tier, &registry)?;
         let slots_max = config.usize("max.incremental.fetch.session.cache.slots");
         Ok(Arc::new(Self {
             sessions: FetchSessions::new(slots_max, &registry)?,
             cold_reads: ColdReads::new(COLD_READS_MAX, &registry)?,
             remote_reads: RemoteReads::new(config.i64("remote.fetch.patience.ms")),
             metrics: ApiMetrics::register(&registry)?,
+            outage,
             producer_ids: ProducerIds::default(),
             background,
             flusher,
@@ -119,6 +122,7 @@ impl Apis {
         self.groups.shutdown();
         self.background.shutdown().await;
         self.cleaner.shutdown().await;
+        self.outage.shutdown();
         let replicas = Arc::clone(&self.replicas);
         let flusher = Arc::clone(&self.flusher);
         let scrubber = Arc::clone(&self.scrubber);

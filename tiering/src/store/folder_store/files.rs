@@ -202,7 +202,11 @@ impl Files {
                 Ok(()) => return sync_folder(folder),
                 Err(e) if e.kind() == ErrorKind::NotFound && races < FOLDER_RACES_MAX => {
                     races += 1;
-                    make_folders(folder)?;
+                    match make_folders(folder) {
+                        // A parent was just removed because it was empty.
+                        Err(e) if e.kind() == ErrorKind::NotFound => {}
+                        made => made?,
+                    }
                 }
                 Err(e) => return Err(e),
             }
