@@ -15,7 +15,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::types::RDKafkaErrorCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use strandline_tests::{
     Broker, BrokerOptions, FaultProxy, Faults, Minio, Pattern, run_to_end, strandline_binary,
     timed, wait_until, wait_until_tiered,
@@ -73,12 +73,12 @@ struct Account {
 
 impl Account {
     fn fail(&self, what: String) {
-        let mut failure = self.failure.lock().expect("no test panics with the lock");
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(what);
     }
 
     fn check(&self) {
-        let failure = self.failure.lock().expect("no test panics with the lock");
+        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(failure.is_none(), "{failure:?}");
     }
 }
@@ -111,6 +111,7 @@ fn producer(bootstrap: &str, account: &Arc<Account>) -> ThreadedProducer<Deliver
         .set("retry.backoff.ms", "50")
         .set("retry.backoff.max.ms", "200")
         .set("queue.buffering.max.messages", "2000")
+        .set("batch.size", "65536")
         .set("linger.ms", "2")
         .create_with_context(Deliveries(Arc::clone(account)))
         .expect("a producer")

@@ -123,8 +123,8 @@ pub struct PartitionHealth {
 pub struct DiskPressure {
     /// Partitions whose upload is in trouble or overdue.
     pub overdue: usize,
-    /// Of sealed segments.
-    pub lag_bytes: u64,
+    /// Committed, and not in the object store.
+    pub waiting_bytes: u64,
 }
 
 /// The tier as /healthz shows it.

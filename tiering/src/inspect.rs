@@ -7,12 +7,16 @@ use strandline_log::Offset;
 use crate::bucket_reader::{
     BucketReader, SegmentReadError, TopicInfo, read_log_bytes, read_segment_tail, verify_object,
 };
-use crate::format::PartitionKey;
+use crate::format::segment_object::FooterRead;
+use crate::format::{FormatError, PartitionKey, SegmentFooter, manifest_page, manifest_root};
 use crate::manifest::{Gap, GapCause, Manifest, ManifestEntry, ManifestStoreError};
-use crate::store::RemoteStore;
+use crate::store::{RemoteStore, StoreError};
 
 /// Objects that are looked at together.
 const OBJECTS_AT_A_TIME: usize = 16;
+/// Of an object that is looked at alone: nearly every footer fits.
+const FOOTER_GUESS_BYTES: u64 = 64 << 10;
+const FOOTER_BYTES_MAX: u64 = 16 << 20;
 const ENTRIES_AT_A_TIME: usize = 512;
 /// Log bytes that a deep check reads at once.
 const DEEP_READ_BYTES: u64 = 8 << 20;
@@ -208,6 +212,100 @@ impl BucketReader {
             .await;
         found.into_iter().flatten().collect()
     }
+}
+
+/// Why an object cannot be told.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error("{key} is no segment, manifest root or page")]
+    Unknown { key: String },
+}
+
+/// What one object says of itself.
+pub async fn object(store: &RemoteStore, key: &str) -> Result<serde_json::Value, InspectError> {
+    let entries = |entries: &[ManifestEntry]| -> Vec<serde_json::Value> {
+        let shown = entries.iter().map(|entry| {
+            serde_json::json!({
+                "start": entry.start, "end": entry.end, "bytes": entry.bytes,
+                "max_timestamp": entry.max_timestamp, "fence": entry.fence.to_string(),
+                "damaged": entry.damaged,
+            })
+        });
+        shown.collect()
+    };
+    if key.ends_with(".strand") {
+        let (tail, length) = store.get_suffix(key, FOOTER_GUESS_BYTES).await?;
+        let footer = match SegmentFooter::decode_suffix(&tail, length)? {
+            FooterRead::Footer(footer) => footer,
+            FooterRead::NeedsLast(more) => {
+                let (tail, _) = store.get_suffix(key, more.min(FOOTER_BYTES_MAX)).await?;
+                match SegmentFooter::decode_suffix(&tail, length)? {
+                    FooterRead::Footer(footer) => footer,
+                    FooterRead::NeedsLast(_) => {
+                        return Err(InspectError::Unknown {
+                            key: key.to_owned(),
+                        });
+                    }
+                }
+            }
+        };
+        let sections: Vec<_> = footer
+            .sections
+            .iter()
+            .map(|section| format!("{section:?}"))
+            .collect();
+        return Ok(serde_json::json!({
+            "kind": "segment object",
+            "cluster": footer.partition.cluster_id,
+            "topic_id": strandline_log::uuid_to_base64(&footer.partition.topic_id),
+            "partition": footer.partition.partition,
+            "start": footer.start,
+            "end": footer.end,
+            "max_timestamp": footer.max_timestamp,
+            "fence": footer.fence.to_string(),
+            "created_ms": footer.created_ms,
+            "object_bytes": length,
+            "log_bytes": footer.log_bytes,
+            "chunk_bytes": footer.chunk_bytes,
+            "chunks": footer.chunk_crcs.len(),
+            "sections": sections,
+        }));
+    }
+    let (bytes, _) = store.get(key).await?;
+    if key.contains("/manifest/page-") {
+        let all = manifest_page::decode(bytes)?;
+        return Ok(serde_json::json!({ "kind": "manifest page", "entries": entries(&all) }));
+    }
+    if key.contains("/manifest/") {
+        let manifest = manifest_root::decode(bytes)?;
+        let report = PartitionReport::of("", &manifest);
+        let pages: Vec<_> = manifest
+            .pages
+            .iter()
+            .map(|page| format!("{}..{} {:?}", page.start, page.end, page.name()))
+            .collect();
+        return Ok(serde_json::json!({
+            "kind": "manifest root",
+            "start": report.start,
+            "end": report.end,
+            "objects": report.objects,
+            "bytes": report.bytes,
+            "generation": report.generation,
+            "fence": manifest.fence.to_string(),
+            "collection_floor": report.collection_floor,
+            "deleted": report.deleted,
+            "gaps": report.gaps,
+            "pages": pages,
+            "entries": entries(&manifest.entries),
+        }));
+    }
+    Err(InspectError::Unknown {
+        key: key.to_owned(),
+    })
 }
 
 async fn check(

@@ -22,6 +22,7 @@ mod collector;
 pub mod config;
 mod core;
 mod deletion_journal;
+pub mod exposure;
 pub mod fence;
 pub mod format;
 mod garbage;

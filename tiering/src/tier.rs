@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::collector;
 use crate::config::TierConfig;
 use crate::core::Core;
+use crate::exposure::ExposureMetrics;
 use crate::garbage::{Removal, What};
 use crate::health::{DiskPressure, PartitionHealth, TierHealth};
 use crate::id_source::IdSource;
@@ -30,7 +31,8 @@ use crate::metrics::TierMetrics;
 use crate::reader::{SegmentReader, TailCache};
 use crate::remote_partition::{LeaderPartition, RemotePartition};
 use crate::store::{
-    Purpose, RemoteStore, RequestBudgets, S3Options, StoreError, StoreMetrics, StoreUrl,
+    Purpose, RemoteStore, RequestBudgets, RequestCount, S3Options, StoreError, StoreMetrics,
+    StoreUrl,
 };
 use crate::supervise::supervise;
 use crate::uploader::{Next, Stay};
@@ -78,6 +80,7 @@ pub struct Tier {
     led: RwLock<HashMap<TopicPartition, Led>>,
     copiers: Arc<Semaphore>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    begun_ms: TimestampMs,
 }
 
 impl Tier {
@@ -116,6 +119,7 @@ impl Tier {
             config.reads_pending_max,
         );
         let copiers = Arc::new(Semaphore::new(config.copiers_max));
+        let begun_ms = clock.now_ms();
         let core = Core::new(
             config,
             cluster_id.to_owned(),
@@ -125,12 +129,16 @@ impl Tier {
             metrics,
             reader,
         );
-        Ok(Arc::new(Self {
+        let tier = Arc::new(Self {
             core: Arc::new(core),
             led: RwLock::default(),
             copiers,
             workers: Mutex::default(),
-        }))
+            begun_ms,
+        });
+        let exposure = ExposureMetrics::new(Arc::downgrade(&tier))?;
+        registry.register(Box::new(exposure))?;
+        Ok(tier)
     }
 
     #[cfg(test)]
@@ -300,6 +308,16 @@ impl Tier {
         }
     }
 
+    pub(crate) fn now_ms(&self) -> TimestampMs {
+        self.core.clock.now_ms()
+    }
+
+    /// All that this broker leads: for reports.
+    pub(crate) fn partitions(&self) -> Vec<Arc<RemotePartition>> {
+        let led = self.led.read();
+        led.values().map(|led| Arc::clone(&led.partition)).collect()
+    }
+
     /// What an operator should know. Walks all partitions: for a report, not for a timer.
     pub fn health(&self) -> TierHealth {
         let led = self.led.read();
@@ -339,7 +357,8 @@ impl Tier {
                 continue;
             }
             let status = led.partition.status();
-            pressure.lag_bytes += status.lag_bytes;
+            // As it is now: a status is as old as the last turn.
+            pressure.waiting_bytes += led.partition.unprotected().bytes;
             let overdue = status.is_overdue(now_ms, self.core.config.copy_overdue_ms);
             pressure.overdue += usize::from(overdue);
         }
@@ -359,15 +378,13 @@ impl Tier {
 
     /// Every partition's upload as JSON: state, error, since when, until when. Walks all partitions.
     pub fn report_json(&self) -> String {
-        let mut partitions: Vec<_> = {
-            let led = self.led.read();
-            led.values().map(|led| Arc::clone(&led.partition)).collect()
-        };
+        let mut partitions = self.partitions();
         partitions.sort_by(|a, b| a.topic_partition().cmp(b.topic_partition()));
         let partitions: Vec<_> = partitions
             .iter()
             .map(|partition| {
                 let (tp, status) = (partition.topic_partition(), partition.status());
+                let unprotected = partition.unprotected();
                 serde_json::json!({
                     "topic": &*tp.topic,
                     "partition": tp.partition,
@@ -383,6 +400,9 @@ impl Tier {
                     "trouble_since_ms": status.trouble_since_ms,
                     "next_try_ms": status.next_try_ms,
                     "caught_up_at_ms": status.caught_up_at_ms,
+                    "unprotected_records": unprotected.records,
+                    "unprotected_bytes": unprotected.bytes,
+                    "unprotected_since_ms": unprotected.since_ms,
                 })
             })
             .collect();
@@ -391,6 +411,10 @@ impl Tier {
             "store": self.core.config.url,
             "store_error": self.core.store_error.lock().as_deref(),
             "removals_waiting": self.core.garbage.waiting(),
+            "now_ms": self.now_ms(),
+            "counted_since_ms": self.begun_ms,
+            "requests": counted(self.core.store.metrics().request_counts()),
+            "bytes": counted(self.core.store.metrics().byte_counts()),
             "partitions": partitions,
         })
         .to_string()
@@ -450,6 +474,15 @@ impl Tier {
     }
 }
 
+fn counted(lines: Vec<RequestCount>) -> Vec<serde_json::Value> {
+    let lines = lines.into_iter().map(|line| {
+        serde_json::json!({
+            "class": line.class, "purpose": line.purpose, "topic": line.topic, "count": line.count,
+        })
+    });
+    lines.collect()
+}
+
 /// How long to sleep for something that is due then.
 pub(crate) fn until(due_ms: Option<TimestampMs>, now_ms: TimestampMs) -> Duration {
     let wait_ms = due_ms.map_or(IDLE_MS_MAX, |due_ms| {
@@ -458,5 +491,6 @@ pub(crate) fn until(due_ms: Option<TimestampMs>, now_ms: TimestampMs) -> Duratio
     Duration::from_millis(wait_ms as u64)
 }
 
+mod final_upload;
 #[cfg(test)]
 mod tests;

@@ -195,6 +195,7 @@ impl Broker {
         }
         self.state_writer.write_last().await;
         self.apis.shutdown().await;
+        upload_the_rest(&self.tier).await;
         self.tier.shutdown().await;
         let logs = Arc::clone(&self.logs);
         match tokio::task::spawn_blocking(move || logs.shutdown_clean()).await {
@@ -208,6 +209,22 @@ impl Broker {
             took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             "stopped"
         );
+    }
+}
+
+/// remote.log.upload.on.shutdown
+async fn upload_the_rest(tier: &Tier) {
+    let config = tier.config();
+    if !config.upload_on_shutdown {
+        return;
+    }
+    let patience_ms = u64::try_from(config.upload_on_shutdown_ms).unwrap_or(0);
+    match tier.upload_all(Duration::from_millis(patience_ms)).await {
+        0 => tracing::info!("everything that is committed is in the object store"),
+        left => tracing::warn!(
+            partitions = left,
+            "records of these partitions are on local disk alone: the time for the last uploads is over"
+        ),
     }
 }
 
@@ -508,6 +525,12 @@ impl Health for BrokerHealth {
                 status.lag_segments,
                 status.lag_bytes,
                 status.last_error.as_deref().unwrap_or("no error is known")
+            ));
+        }
+        if tier.workers_restarted > 0 {
+            report.notes.push(format!(
+                "tasks of the tier that died and were started again: {}; each is a bug",
+                tier.workers_restarted
             ));
         }
         if tier.enabled {

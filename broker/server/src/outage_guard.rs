@@ -2,8 +2,9 @@
 //! a full disk stops everybody.
 //!
 //! A thread looks at the free bytes of each log folder's file system. Below remote.log.outage.disk.reserve.bytes, with
-//! uploads in trouble or overdue, it refuses appends to tiered partitions of that folder. It lets them in again when there
-//! is room, or when the uploads have caught up. Nothing is lost and nothing needs a restart: what was acknowledged is in
+//! uploads in trouble, overdue, or so far behind that what waits for them would fill a good part of the reserve, it refuses
+//! appends to tiered partitions of that folder. It lets them in again when there is room, or when the uploads have caught
+//! up. Nothing is lost and nothing needs a restart: what was acknowledged is in
 //! the log, what was refused is tried again by its producer.
 //!
 //! What is not here: what the tier gives up meanwhile (the tier's `uploader/away`).
@@ -25,7 +26,7 @@ use crate::partition::Partition;
 
 /// Where a second's writes cannot reach the reserve the look comes each second, else often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-const LOOK_INTERVAL_NEAR: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL_NEAR: Duration = Duration::from_millis(50);
 const FAR_BYTES: u64 = 4 << 30;
 
 /// What a folder's disk was like when it was looked at last.
@@ -62,7 +63,12 @@ fn must_refuse(
     reserve_bytes: u64,
     pressure: DiskPressure,
 ) -> bool {
-    let behind = pressure.overdue > 0 || (refusing && pressure.lag_bytes > 0);
+    let much = if refusing {
+        reserve_bytes / 4
+    } else {
+        reserve_bytes / 2
+    };
+    let behind = pressure.overdue > 0 || pressure.waiting_bytes > much;
     free_bytes < reserve_bytes && behind
 }
 
@@ -143,7 +149,7 @@ impl OutageGuard {
                     dir.display(),
                     disk.free_bytes,
                     self.shared.reserve_bytes,
-                    disk.pressure.lag_bytes
+                    disk.pressure.waiting_bytes
                 )
             })
             .collect()
@@ -220,7 +226,7 @@ impl Shared {
             if after.refusing {
                 tracing::warn!(
                     dir = %dir.display(), free_bytes, reserve_bytes = self.reserve_bytes,
-                    waiting_bytes = after.pressure.lag_bytes,
+                    waiting_bytes = after.pressure.waiting_bytes,
                     "uploads are stuck and the disk's reserve is reached: tiered topics take no records until that is over"
                 );
             } else {
@@ -237,23 +243,28 @@ mod tests {
 
     #[test]
     fn only_stuck_uploads_on_a_short_disk_refuse_and_what_waits_keeps_refusing() {
-        let pressure = |overdue, lag_bytes| DiskPressure { overdue, lag_bytes };
+        let pressure = |overdue, waiting_bytes| DiskPressure {
+            overdue,
+            waiting_bytes,
+        };
         let table = [
             // refusing before, free, overdue partitions, bytes that wait, expected
             (false, 99, 1, 0, true),
-            (false, 100, 1, 50, false),
+            (false, 100, 1, 90, false),
+            // Behind, though nothing has failed yet.
+            (false, 99, 0, 51, true),
             // Short of disk, but not because of the store.
             (false, 10, 0, 50, false),
             // The store is back, the uploads are not done.
-            (true, 99, 0, 50, true),
-            (true, 99, 0, 0, false),
-            (true, 100, 1, 50, false),
+            (true, 99, 0, 26, true),
+            (true, 99, 0, 25, false),
+            (true, 100, 1, 90, false),
         ];
-        for (refusing, free, overdue, lag, expected) in table {
+        for (refusing, free, overdue, waiting, expected) in table {
             assert_eq!(
-                must_refuse(refusing, free, 100, pressure(overdue, lag)),
+                must_refuse(refusing, free, 100, pressure(overdue, waiting)),
                 expected,
-                "{refusing} {free} {overdue} {lag}"
+                "{refusing} {free} {overdue} {waiting}"
             );
         }
     }

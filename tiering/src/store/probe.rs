@@ -4,8 +4,12 @@
 
 use bytes::Bytes;
 
-use super::{Purpose, RemoteStore, StoreError};
+use super::{Purpose, PutObject, RemoteStore, StoreError};
 use crate::id_source::IdSource;
+
+/// Of the large object: more than a store takes in one part.
+const LARGE_CHUNKS: usize = 16;
+const LARGE_CHUNK_BYTES: usize = 1 << 20;
 
 impl RemoteStore {
     /// Writes, contends for and deletes one small object. `Ok` when conditional writes work, else
@@ -20,6 +24,40 @@ impl RemoteStore {
         let outcome = store.probe_at(&key).await;
         let deleted = store.delete(&key).await;
         outcome.and(deleted)
+    }
+
+    /// Writes an object as large segments are written, and deletes it.
+    pub async fn probe_large(&self, key: &str) -> Result<(), StoreError> {
+        let chunk = Bytes::from(vec![0x5a; LARGE_CHUNK_BYTES]);
+        let chunk_crc = crc32c::crc32c(&chunk);
+        let object = PutObject {
+            length: (LARGE_CHUNK_BYTES * LARGE_CHUNKS) as u64,
+            crc32c: (0..LARGE_CHUNKS).fold(0, |crc, _| {
+                crc32c::crc32c_combine(crc, chunk_crc, LARGE_CHUNK_BYTES)
+            }),
+        };
+        let body = || {
+            let chunk = chunk.clone();
+            futures::stream::iter((0..LARGE_CHUNKS).map(move |_| Ok(chunk.clone())))
+        };
+        let put = self
+            .put_object_if_absent(key, object, body, super::remote_store::PART_BYTES_MIN)
+            .await;
+        let kept = match put {
+            Ok(()) => self.get_suffix(key, 1).await.map(|(_, length)| length),
+            Err(error) => Err(error),
+        };
+        let deleted = self.delete(key).await;
+        let length = kept?;
+        deleted?;
+        if length != object.length {
+            return Err(StoreError::Short {
+                key: key.to_owned(),
+                wanted: object.length,
+                got: length,
+            });
+        }
+        Ok(())
     }
 
     async fn probe_at(&self, key: &str) -> Result<(), StoreError> {

@@ -100,6 +100,14 @@ impl RemoteStore {
         Self { budgets, ..self }
     }
 
+    /// A setting of the bucket, as XML; `None` where there is no bucket, or no such setting.
+    pub async fn bucket_setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        match &self.put {
+            Some(put) => put.bucket_setting(name).await,
+            None => Ok(None),
+        }
+    }
+
     pub fn metrics(&self) -> &StoreMetrics {
         &self.metrics
     }

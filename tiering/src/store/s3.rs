@@ -1,5 +1,6 @@
 //! Builds the S3 client: endpoint, addressing, TLS, timeouts. Makes no request.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,8 @@ pub(super) fn build(bucket: &str, options: &S3Options) -> Result<(AmazonS3, S3Pu
             Some(_) => None,
             None => ["AWS_REGION", "AWS_DEFAULT_REGION"]
                 .iter()
-                .find_map(|name| std::env::var(name).ok().filter(|v| !v.is_empty())),
+                .find_map(|name| variable(name))
+                .or_else(region_of_profile),
         })
         .unwrap_or_else(|| REGION_DEFAULT.to_owned());
     let path_style = options.path_style.unwrap_or(options.endpoint.is_some());
@@ -156,9 +158,55 @@ pub(super) fn build(bucket: &str, options: &S3Options) -> Result<(AmazonS3, S3Pu
     Ok((client, put))
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The region of the profile in use. A small file; no network.
+fn region_of_profile() -> Option<String> {
+    let path = variable("AWS_CONFIG_FILE")
+        .map(PathBuf::from)
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".aws").join("config")))?;
+    let text = std::fs::read_to_string(path).ok()?;
+    let profile = variable("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
+    region_in(&text, &profile)
+}
+
+fn region_in(text: &str, profile: &str) -> Option<String> {
+    let mut here = false;
+    for line in text.lines() {
+        let line = line.split(['#', ';']).next().unwrap_or_default();
+        if let Some(section) = line.trim().strip_prefix('[') {
+            let section = section.trim_end().trim_end_matches(']').trim();
+            let name = section.strip_prefix("profile ").unwrap_or(section).trim();
+            here = name == profile;
+        } else if here
+            && let Some((key, value)) = line.split_once('=')
+            && key == key.trim_start()
+            && key.trim() == "region"
+        {
+            return Some(value.trim().to_owned()).filter(|value| !value.is_empty());
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_profile_tells_its_region() {
+        let text = "[default]\nregion = eu-central-1 # near\noutput=json\n\n[profile far]\ns3 =\n  region = no\nregion=ap-south-1\n[bare]\n";
+        for (profile, region) in [
+            ("default", Some("eu-central-1")),
+            ("far", Some("ap-south-1")),
+            ("bare", None),
+            ("other", None),
+        ] {
+            assert_eq!(region_in(text, profile).as_deref(), region, "{profile}");
+        }
+    }
 
     #[test]
     fn settings_that_cannot_work_are_named_and_the_rest_builds_without_a_request() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::imds;
 use aws_config::provider_config::ProviderConfig;
 use aws_credential_types::provider::ProvideCredentials;
 use object_store::CredentialProvider;
@@ -18,6 +19,9 @@ use tokio::sync::Mutex;
 
 const LOAD_TIMEOUT: Duration = Duration::from_secs(20);
 const REFRESH_BEFORE_EXPIRY: Duration = Duration::from_secs(300);
+/// On an instance the metadata service answers within a millisecond.
+const IMDS_CONNECT_TIMEOUT: Duration = Duration::from_millis(250);
+const IMDS_ATTEMPTS: u32 = 2;
 const FAILURE_KEPT: Duration = Duration::from_secs(5);
 
 /// The chain behind one single-flight cache.
@@ -53,12 +57,20 @@ impl ChainCredentials {
             ))
             .build_https();
         let region = aws_config::Region::new(self.region.clone());
+        let config = ProviderConfig::without_region()
+            .with_region(Some(region.clone()))
+            .with_http_client(http);
+        // The chain would look for a region of its own and for instance roles with long time-outs, also where there is no
+        // metadata service: told the region, and with short ones, it does not.
+        let instance = imds::Client::builder()
+            .configure(&config)
+            .connect_timeout(IMDS_CONNECT_TIMEOUT)
+            .max_attempts(IMDS_ATTEMPTS)
+            .build();
         DefaultCredentialsChain::builder()
-            .configure(
-                ProviderConfig::without_region()
-                    .with_region(Some(region))
-                    .with_http_client(http),
-            )
+            .region(region)
+            .imds_client(instance)
+            .configure(config)
             .build()
             .await
     }

@@ -200,10 +200,43 @@ impl S3Put {
         })
     }
 
+    /// What the bucket's setting is (`versioning`, `lifecycle`), as XML; `None`: it has none.
+    pub async fn bucket_setting(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let key = format!("?{name}");
+        let url = format!("{}?{name}=", self.base);
+        let failed = |cause: SignError| match cause {
+            SignError::Credentials(error) => StoreError::from_object_store(&key, error),
+            SignError::Invalid(what) => StoreError::Invalid { what },
+        };
+        let mut request = http_request(&url, reqwest::Method::GET).map_err(failed)?;
+        let credential = self.credentials.get_credential().await;
+        let credential = credential.map_err(|e| failed(e.into()))?;
+        AwsAuthorizer::new(&credential, "s3", &self.region)
+            .with_sign_payload(false)
+            .try_authorize(&mut request, None)
+            .map_err(|e| failed(e.into()))?;
+        let headers = std::mem::take(request.headers_mut());
+        let answer = self.client.get(url).headers(headers).timeout(self.stall);
+        let answer = answer.send().await.map_err(|e| unavailable(&key, &e))?;
+        let status = answer.status();
+        let text = answer.text().await.map_err(|e| unavailable(&key, &e))?;
+        match status {
+            status if status.is_success() => Ok(Some(text)),
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => {
+                Err(StoreError::Denied { key, cause: text })
+            }
+            status => Err(StoreError::from_answer(
+                key,
+                format!("status code: {status}: {text}"),
+            )),
+        }
+    }
+
     /// The headers that the server asks for, the signature among them.
     async fn signed(&self, url: &str, object: PutObject) -> Result<HeaderMap, SignError> {
         let credential = self.credentials.get_credential().await?;
-        let mut request = http_request(url)?;
+        let mut request = http_request(url, reqwest::Method::PUT)?;
         let headers = request.headers_mut();
         let length = HeaderValue::from(object.length);
         headers.insert(CONTENT_LENGTH, length);
@@ -239,9 +272,12 @@ impl From<object_store::Error> for SignError {
     }
 }
 
-fn http_request(url: &str) -> Result<object_store::client::HttpRequest, SignError> {
+fn http_request(
+    url: &str,
+    method: reqwest::Method,
+) -> Result<object_store::client::HttpRequest, SignError> {
     let mut request = object_store::client::HttpRequest::new(HttpRequestBody::empty());
-    *request.method_mut() = reqwest::Method::PUT;
+    *request.method_mut() = method;
     *request.uri_mut() = url
         .parse()
         .map_err(|error| SignError::Invalid(format!("{url}: {error}")))?;

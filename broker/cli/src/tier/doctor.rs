@@ -12,8 +12,9 @@ use crate::bucket::{BucketArguments, block_on, table};
 
 /// Check that a store can be used, permission by permission
 ///
-/// Writes, reads, lists and deletes small objects below meta/doctor, and proves that conditional writes work. Prints the
-/// least policy that a broker needs. Ends with status 1 when something is missing.
+/// Writes, reads, lists and deletes objects below meta/doctor, a large one among them, proves that conditional writes work,
+/// and looks for rules of the bucket that would take objects away. Prints the least policy that a broker needs. Ends with
+/// status 1 when something is missing.
 #[derive(Debug, Args)]
 pub struct DoctorArguments {
     /// The store; the same as --from
@@ -106,7 +107,71 @@ async fn check(store: &RemoteStore) -> Vec<Check> {
         "conditional writes (If-Match, If-None-Match)",
         told(store.probe_conditional_writes("doctor", &ids).await),
     ));
+    checks.push((
+        "write and delete an object of 16 MiB",
+        told(store.probe_large(&format!("{key}-large")).await),
+    ));
+    checks.push(("versioning", versioning(store).await));
+    checks.push(("expiry and archive rules", lifecycle(store).await));
     checks
+}
+
+/// Versions of deleted objects cost as long as no rule removes them.
+async fn versioning(store: &RemoteStore) -> Option<String> {
+    let xml = match store.bucket_setting("versioning").await {
+        Ok(xml) => xml?,
+        Err(error) => return Some(error.to_string()),
+    };
+    if !xml.contains("<Status>Enabled</Status>") {
+        return None;
+    }
+    match store.bucket_setting("lifecycle").await {
+        Ok(Some(rules)) if rules.contains("<NoncurrentVersionExpiration>") => None,
+        Ok(_) => Some(
+            "it is on, and no rule removes old versions: what retention deletes is paid for ever; add a \
+             NoncurrentVersionExpiration or switch it off"
+                .to_owned(),
+        ),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// The manifests decide what goes: a rule that takes objects away, or puts them where reads fail, is damage in waiting.
+async fn lifecycle(store: &RemoteStore) -> Option<String> {
+    match store.bucket_setting("lifecycle").await {
+        Ok(rules) => harmful_rules(&rules?),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn harmful_rules(xml: &str) -> Option<String> {
+    let mut harmful = Vec::new();
+    for rule in xml.split("<Rule>").skip(1) {
+        if !rule.contains("<Status>Enabled</Status>") {
+            continue;
+        }
+        let id = rule
+            .split_once("<ID>")
+            .and_then(|(_, rest)| rest.split_once("</ID>"))
+            .map_or("(without a name)", |(id, _)| id);
+        // That of markers of deleted versions harms nothing.
+        let expires = rule.split("<Expiration>").skip(1).any(|rest| {
+            let expiration = rest.split("</Expiration>").next().unwrap_or_default();
+            expiration.contains("<Days>") || expiration.contains("<Date>")
+        });
+        if expires {
+            harmful.push(format!("the rule {id} expires objects"));
+        }
+        if ["GLACIER<", "DEEP_ARCHIVE<"]
+            .iter()
+            .any(|class| rule.contains(class))
+        {
+            harmful.push(format!(
+                "the rule {id} archives objects, which cannot be read from there"
+            ));
+        }
+    }
+    (!harmful.is_empty()).then(|| harmful.join("; "))
 }
 
 async fn futures_listed(store: &RemoteStore, key: &str) -> Option<String> {
@@ -141,6 +206,63 @@ fn policy(url: &str) -> Option<serde_json::Value> {
                 "Resource": format!("arn:aws:s3:::{bucket}"),
                 "Condition": { "StringLike": { "s3:prefix": [below] } },
             },
+            {
+                "Sid": "OnlyForDoctor",
+                "Effect": "Allow",
+                "Action": ["s3:GetBucketVersioning", "s3:GetLifecycleConfiguration"],
+                "Resource": format!("arn:aws:s3:::{bucket}"),
+            },
         ],
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmful_rules;
+
+    #[test]
+    fn rules_that_take_objects_away_are_named() {
+        let rule = |status: &str, what: &str| {
+            format!(
+                "<LifecycleConfiguration><Rule><ID>r</ID><Status>{status}</Status>{what}</Rule></LifecycleConfiguration>"
+            )
+        };
+        let table = [
+            (
+                "Enabled",
+                "<Expiration><Days>30</Days></Expiration>",
+                Some("expires"),
+            ),
+            ("Disabled", "<Expiration><Days>30</Days></Expiration>", None),
+            (
+                "Enabled",
+                "<Expiration><ExpiredObjectDeleteMarker>true</ExpiredObjectDeleteMarker></Expiration>",
+                None,
+            ),
+            (
+                "Enabled",
+                "<Transition><Days>1</Days><StorageClass>GLACIER</StorageClass></Transition>",
+                Some("archives"),
+            ),
+            (
+                "Enabled",
+                "<Transition><Days>1</Days><StorageClass>STANDARD_IA</StorageClass></Transition>",
+                None,
+            ),
+            (
+                "Enabled",
+                "<AbortIncompleteMultipartUpload><DaysAfterInitiation>1</DaysAfterInitiation></AbortIncompleteMultipartUpload>",
+                None,
+            ),
+        ];
+        for (status, what, expected) in table {
+            let found = harmful_rules(&rule(status, what));
+            assert_eq!(found.is_some(), expected.is_some(), "{what}: {found:?}");
+            assert!(
+                found
+                    .unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
+        }
+    }
 }

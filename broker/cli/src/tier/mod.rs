@@ -1,5 +1,6 @@
 //! `strandline tier`: what lies in the object store, whether it is whole, and what to do about it.
 
+mod cost;
 mod doctor;
 mod inspect;
 mod repair;

@@ -89,7 +89,7 @@ pub fn run(arguments: &WhyArguments) -> anyhow::Result<()> {
 }
 
 /// A plain GET; the page is small.
-fn get(address: &str, path: &str) -> anyhow::Result<String> {
+pub(super) fn get(address: &str, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
