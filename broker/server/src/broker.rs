@@ -25,6 +25,7 @@ use strandline_log::{LogManager, LogManagerConfig, uuid_to_base64};
 use strandline_metadata::{MetadataQuorum, QuorumConfig};
 use strandline_tiering::{Tier, TierConfig};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -36,7 +37,7 @@ use crate::http::{self, Health, HealthReport, HttpLimits, HttpState};
 use crate::ids;
 use crate::net::{
     self, ConnectionContext, ConnectionLimits, ConnectionMaxima, ConnectionQuotas, MemoryBudget,
-    NetworkMetrics, RequestMetrics, SocketOptions,
+    NetworkMetrics, NetworkThreads, RequestMetrics, SocketOptions,
 };
 use crate::supervisor::Supervisor;
 
@@ -114,7 +115,7 @@ impl Broker {
             registry: registry.clone(),
         })
         .await?;
-        tier.start(tokio::runtime::Handle::current());
+        tier.start(Handle::current());
 
         let supervisor = Arc::new(Supervisor::new(&registry)?);
         let state_writer = Arc::new(ClusterStateWriter::new(
@@ -228,11 +229,16 @@ async fn upload_the_rest(tier: &Tier) {
     }
 }
 
-/// A runtime of as many workers as num.network.threads allows and the machine has processors.
-pub fn runtime(config: &BrokerConfig) -> std::io::Result<tokio::runtime::Runtime> {
+/// As many as num.network.threads allows and the machine has processors.
+fn network_threads(config: &BrokerConfig) -> usize {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    config.usize("num.network.threads").clamp(1, processors)
+}
+
+/// The runtime of everything but the sockets.
+pub fn runtime(config: &BrokerConfig) -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.usize("num.network.threads").clamp(1, processors))
+        .worker_threads(network_threads(config))
         .max_blocking_threads(64)
         .thread_name("strandline")
         .enable_all()
@@ -428,6 +434,7 @@ fn serve_listeners(
     let requests = RequestMetrics::register(registry)?;
     net::register_budget(&budget, registry)?;
     let quotas = Arc::new(ConnectionQuotas::new(maxima));
+    let threads = Arc::new(NetworkThreads::start(network_threads(config))?);
     let serving = sockets.into_iter().map(|(listener, socket, _)| {
         let context = ConnectionContext {
             listener: listener.name.as_str().into(),
@@ -436,9 +443,11 @@ fn serve_listeners(
             metrics: Arc::clone(&metrics),
             requests: requests.clone(),
             limits,
+            runtime: Handle::current(),
             stopping: stopping.clone(),
         };
-        tokio::spawn(net::serve(socket, Arc::new(context), Arc::clone(&quotas)))
+        let (quotas, threads) = (Arc::clone(&quotas), Arc::clone(&threads));
+        tokio::spawn(net::serve(socket, Arc::new(context), quotas, threads))
     });
     Ok(serving.collect())
 }

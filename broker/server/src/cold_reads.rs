@@ -11,6 +11,7 @@ use std::sync::Arc;
 use prometheus::{IntCounter, IntGauge, Registry};
 use rustix::fs::Advice;
 use strandline_log::FileSlice;
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 /// How much is read at a time.
@@ -20,6 +21,8 @@ const READAHEAD_BYTES: u64 = 2 << 20;
 
 pub struct ColdReads {
     permits: Arc<Semaphore>,
+    /// Whose blocking threads read, wherever the caller runs.
+    runtime: Handle,
     misses: IntCounter,
     bytes: IntCounter,
     readaheads: IntCounter,
@@ -50,6 +53,7 @@ impl ColdReads {
         registry.register(Box::new(waiting.clone()))?;
         Ok(Self {
             permits: Arc::new(Semaphore::new(concurrency.max(1))),
+            runtime: Handle::current(),
             misses,
             bytes,
             readaheads,
@@ -64,11 +68,11 @@ impl ColdReads {
     ) -> Option<T> {
         let _waiting = Waiting::new(&self.waiting);
         let permit = Arc::clone(&self.permits).acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
+        let spawned = self.runtime.spawn_blocking(move || {
             let _permit = permit;
             work()
-        })
-        .await;
+        });
+        let done = spawned.await;
         // A panic has been reported by the panic hook; the caller answers with an error.
         done.ok()
     }
@@ -121,7 +125,7 @@ impl ColdReads {
         }
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             self.readaheads.inc();
-            tokio::task::spawn_blocking(move || {
+            self.runtime.spawn_blocking(move || {
                 let _permit = permit;
                 advise(&next);
             });

@@ -86,7 +86,7 @@ pub fn handle(apis: &Arc<Apis>, context: RequestContext, request: ProduceRequest
     let mut stalled = Vec::new();
     let count = request.topic_data.iter().map(|t| t.partition_data.len());
     let replies = AppendReplies::new(count.sum());
-    let mut schedule = Schedule::default();
+    let mut schedule = Schedule::here();
     let mut place = 0;
     let mut topics = Vec::with_capacity(request.topic_data.len());
     for data in request.topic_data {
@@ -333,11 +333,10 @@ fn settle(
 
 /// Only replication is bounded by the producer's timeout; the local append answers when it is done.
 async fn wait(replies: &AppendReplies, acks: i16, deadline: Instant) {
-    if acks == -1 {
+    replies.written().await;
+    if acks == -1 && !replies.is_complete() {
         // What is not there by then is answered so.
         let _ = tokio::time::timeout_at(deadline.into(), replies.complete()).await;
-    } else {
-        replies.complete().await;
     }
 }
 

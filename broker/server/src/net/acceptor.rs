@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::connection::{Connection, ConnectionContext, ConnectionError};
+use super::frame_reader::ReadError;
+use super::network_threads::NetworkThreads;
 use crate::config::Listener;
 
 /// How long accepting pauses when the system has no descriptor left.
@@ -218,6 +220,7 @@ pub async fn serve(
     listener: TcpListener,
     context: Arc<ConnectionContext>,
     quotas: Arc<ConnectionQuotas>,
+    threads: Arc<NetworkThreads>,
 ) {
     let mut stopping = context.stopping.clone();
     let mut connections = JoinSet::new();
@@ -229,7 +232,7 @@ pub async fn serve(
                     if std::mem::take(&mut failing) {
                         tracing::info!(listener = &*context.listener, "accepting connections again");
                     }
-                    admit(stream, peer, &context, &quotas, &mut connections);
+                    admit(stream, peer, &context, &quotas, &threads, &mut connections);
                 }
                 // The peer left while it waited.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -263,6 +266,7 @@ fn admit(
     peer: SocketAddr,
     context: &Arc<ConnectionContext>,
     quotas: &Arc<ConnectionQuotas>,
+    threads: &NetworkThreads,
     connections: &mut JoinSet<()>,
 ) {
     if let Err(limit) = quotas.admit(peer.ip()) {
@@ -289,9 +293,18 @@ fn admit(
         tracing::debug!(%peer, %error, "cannot set TCP_NODELAY");
     }
     let id = quotas.next_id.fetch_add(1, Ordering::Relaxed);
-    let connection = Connection::new(Arc::clone(context), stream, peer, id);
-    connections.spawn(async move {
-        if let Err(error) = connection.run().await {
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return note_failure(context, peer, &ReadError::from(error).into()),
+    };
+    threads.serve(connections, async move {
+        let context = Arc::clone(&admitted.context);
+        // From here on the socket's events are this thread's.
+        let served = match TcpStream::from_std(stream) {
+            Ok(stream) => Connection::new(context, stream, peer, id).run().await,
+            Err(error) => Err(ReadError::from(error).into()),
+        };
+        if let Err(error) = served {
             note_failure(&admitted.context, peer, &error);
         }
     });

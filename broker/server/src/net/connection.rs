@@ -21,6 +21,7 @@ use strandline_wire::{
     unsupported_api_versions_response,
 };
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::frame_reader::{FrameReader, ReadError, ReadEvent, ReadFrame};
@@ -39,6 +40,8 @@ pub struct ConnectionContext {
     pub metrics: Arc<NetworkMetrics>,
     pub requests: RequestMetrics,
     pub limits: ConnectionLimits,
+    /// Where requests begin tasks, timers and blocking work: none of that belongs on a network thread.
+    pub runtime: Handle,
     /// True once the broker stops: what is in flight is answered, nothing more is read.
     pub stopping: watch::Receiver<bool>,
 }
@@ -215,7 +218,7 @@ impl Connection {
             let may_read = !stopped && self.may_read();
             tokio::select! {
                 biased;
-                response = head_answer(&mut self.in_flight) => self.answer_head(response).await?,
+                response = head_answer(&mut self.in_flight, &self.context.runtime) => self.answer_head(response).await?,
                 () = admission(&mut self.stalled) => self.stalled = None,
                 event = self.reader.next(&self.stream), if may_read => {
                     match event? {
@@ -370,9 +373,15 @@ impl Connection {
 }
 
 /// The answer to the oldest request; pending forever when there is none.
-async fn head_answer(in_flight: &mut VecDeque<InFlight>) -> Response {
+async fn head_answer(in_flight: &mut VecDeque<InFlight>, runtime: &Handle) -> Response {
     match in_flight.front_mut() {
-        Some(head) => std::future::poll_fn(|waker| head.poll(waker)).await,
+        Some(head) => {
+            std::future::poll_fn(|waker| {
+                let _entered = runtime.enter();
+                head.poll(waker)
+            })
+            .await
+        }
         None => std::future::pending().await,
     }
 }

@@ -9,6 +9,7 @@ mod connection;
 mod frame_reader;
 mod memory_budget;
 mod metrics;
+mod network_threads;
 mod request_metrics;
 mod response_writer;
 
@@ -19,5 +20,6 @@ pub use acceptor::{
 pub use connection::{ConnectionContext, ConnectionLimits};
 pub use memory_budget::MemoryBudget;
 pub use metrics::{NetworkMetrics, register_budget};
+pub use network_threads::NetworkThreads;
 pub use request_metrics::{RequestMetrics, RequestTimes};
 pub use response_writer::SENDFILE_BYTES_MIN;

@@ -54,6 +54,11 @@ impl AppendQueue {
         Pushed { schedule, stalled }
     }
 
+    /// Of all that waits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Everything that waits, in order. `None` ends the drainer's turn.
     pub fn take(&mut self) -> Option<Vec<PendingAppend>> {
         self.bytes_in_flight = 0;

@@ -15,13 +15,16 @@ pub struct AppendReplies {
     outcomes: Box<[OnceLock<AppendOutcome>]>,
     /// Replies that are out and neither answered nor dropped.
     missing: AtomicUsize,
-    complete: Notify,
+    /// Those of them whose batch is not in the log yet.
+    unwritten: AtomicUsize,
+    changed: Notify,
 }
 
 /// What the append's end is told to.
 pub struct AppendReply {
     replies: Arc<AppendReplies>,
     place: usize,
+    is_written: bool,
 }
 
 impl AppendReplies {
@@ -29,16 +32,19 @@ impl AppendReplies {
         Arc::new(Self {
             outcomes: (0..count).map(|_| OnceLock::new()).collect(),
             missing: AtomicUsize::new(0),
-            complete: Notify::new(),
+            unwritten: AtomicUsize::new(0),
+            changed: Notify::new(),
         })
     }
 
     /// The sender for a place. Once for each place, and before anybody waits.
     pub fn reply(self: &Arc<Self>, place: usize) -> AppendReply {
         self.missing.fetch_add(1, Ordering::Relaxed);
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
         AppendReply {
             replies: Arc::clone(self),
             place,
+            is_written: false,
         }
     }
 
@@ -46,10 +52,17 @@ impl AppendReplies {
         self.missing.load(Ordering::Acquire) == 0
     }
 
+    /// Returns when the logs have all the batches, or have refused them: what is missing then waits for replicas.
+    pub async fn written(&self) {
+        while self.unwritten.load(Ordering::Acquire) > 0 {
+            self.changed.notified().await;
+        }
+    }
+
     /// Returns when no reply is missing. May be dropped and called again.
     pub async fn complete(&self) {
         while !self.is_complete() {
-            self.complete.notified().await;
+            self.changed.notified().await;
         }
     }
 
@@ -66,12 +79,24 @@ impl AppendReply {
             let _ = place.set(outcome);
         }
     }
+
+    /// The log has the batch; the answer has to wait for replicas.
+    pub fn note_written(&mut self) {
+        if !std::mem::replace(&mut self.is_written, true)
+            && self.replies.unwritten.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            self.replies.changed.notify_one();
+        }
+    }
 }
 
 impl Drop for AppendReply {
     fn drop(&mut self) {
-        if self.replies.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.replies.complete.notify_one();
+        let is_last = self.replies.missing.fetch_sub(1, Ordering::AcqRel) == 1;
+        let was_written = self.is_written;
+        self.note_written();
+        if is_last && was_written {
+            self.replies.changed.notify_one();
         }
     }
 }
@@ -83,10 +108,26 @@ mod tests {
     use super::super::AppendFailure;
     use super::*;
 
-    fn is_complete(replies: &AppendReplies) -> bool {
-        let mut complete = std::pin::pin!(replies.complete());
+    fn is_ready(future: impl Future<Output = ()>) -> bool {
+        let mut future = std::pin::pin!(future);
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        Future::poll(complete.as_mut(), &mut context).is_ready()
+        Future::poll(future.as_mut(), &mut context).is_ready()
+    }
+
+    fn is_complete(replies: &AppendReplies) -> bool {
+        is_ready(replies.complete())
+    }
+
+    #[test]
+    fn what_waits_for_replicas_is_written_and_not_complete() {
+        let replies = AppendReplies::new(2);
+        let [first, mut second] = [0, 1].map(|place| replies.reply(place));
+        drop(first);
+        assert!(!is_ready(replies.written()));
+        second.note_written();
+        assert!(is_ready(replies.written()) && !is_complete(&replies));
+        drop(second);
+        assert!(is_ready(replies.written()) && is_complete(&replies));
     }
 
     #[test]

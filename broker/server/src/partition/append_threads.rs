@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Partition;
+use super::{Partition, WritePace};
 use crate::clock;
 
 /// How often one partition is drained before the next one in line gets the thread.
@@ -63,6 +63,7 @@ struct Shared {
 /// The append threads of one log folder.
 pub struct AppendThreads {
     dir: PathBuf,
+    pace: WritePace,
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -100,6 +101,7 @@ impl AppendThreads {
         }
         Ok(Arc::new(Self {
             dir: dir.to_path_buf(),
+            pace: WritePace::new(),
             shared,
             threads: Mutex::new(threads),
         }))
@@ -107,6 +109,11 @@ impl AppendThreads {
 
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// How fast the folder takes what network threads write.
+    pub(super) fn pace(&self) -> &WritePace {
+        &self.pace
     }
 
     /// Puts partitions in line. After `shutdown` their appends are refused instead.
@@ -140,29 +147,6 @@ impl AppendThreads {
             if thread.join().is_err() {
                 tracing::error!(dir = %self.dir.display(), "an append thread had panicked");
             }
-        }
-    }
-}
-
-/// Partitions that have something to append now. They are put in line together when this is dropped: one wake of an
-/// append thread for a whole request.
-#[derive(Default)]
-pub struct Schedule(Vec<Arc<Partition>>);
-
-impl Schedule {
-    pub(super) fn add(&mut self, partition: Arc<Partition>) {
-        self.0.push(partition);
-    }
-}
-
-impl Drop for Schedule {
-    fn drop(&mut self) {
-        let mut rest = std::mem::take(&mut self.0);
-        while let Some(first) = rest.first() {
-            let threads = Arc::clone(first.threads());
-            let of_threads =
-                |partition: &mut Arc<Partition>| Arc::ptr_eq(partition.threads(), &threads);
-            threads.schedule(rest.extract_if(.., of_threads));
         }
     }
 }

@@ -26,7 +26,8 @@ pub struct CommitWaiters(Mutex<Waiters>);
 impl CommitWaiters {
     /// Answers once the high watermark is at or past `required`. The caller completes again afterwards with the
     /// watermark as it is then, so that an advance between its check and this call is not missed.
-    pub fn register(&self, required: Offset, appended: Appended, reply: AppendReply) {
+    pub fn register(&self, required: Offset, appended: Appended, mut reply: AppendReply) {
+        reply.note_written();
         let mut waiters = self.0.lock();
         let token = waiters.next_token;
         waiters.next_token += 1;

@@ -17,15 +17,19 @@ mod fetch_waiters;
 mod metrics;
 #[allow(clippy::module_inception)]
 mod partition;
+mod schedule;
 mod topic_labels;
+mod write_pace;
 
 pub use append_queue::PendingAppend;
 pub use append_replies::{AppendReplies, AppendReply};
-pub use append_threads::{AppendThreads, Schedule};
+pub use append_threads::AppendThreads;
 pub use fetch_waiters::{FetchWaiter, FetchWaiters};
 pub use metrics::{PartitionMetrics, TopicMetrics};
 pub use partition::{Leadership, Partition, PartitionParts, Stalled};
+pub use schedule::Schedule;
 pub use topic_labels::TopicLabels;
+use write_pace::WritePace;
 
 use std::time::Instant;
 

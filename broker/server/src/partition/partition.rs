@@ -293,6 +293,10 @@ impl Partition {
         Ok(pushed.stalled)
     }
 
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.queue.lock().bytes()
+    }
+
     /// One turn of an append thread: writes everything that is queued. False when nothing was.
     pub(super) fn drain(self: &Arc<Self>) -> bool {
         let Some(appends) = self.queue.lock().take() else {
