@@ -77,7 +77,7 @@ fn shard_of(apis: &Apis, group: &str) -> i32 {
 
 fn identity(context: &RequestContext) -> ClientIdentity {
     ClientIdentity {
-        client_id: context.client_id.clone(),
+        client_id: context.client_id.to_string(),
         client_host: format!("/{}", context.client_host),
     }
 }

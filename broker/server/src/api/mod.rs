@@ -154,7 +154,7 @@ impl Apis {
             Ok(frame) => ResponseBody::Bytes(frame),
             Err(error) => {
                 // A field is set that this version lacks: our bug, which must cost the client no more than this.
-                tracing::error!(%error, client_id = context.client_id, "an answer does not encode");
+                tracing::error!(%error, client_id = &*context.client_id, "an answer does not encode");
                 ResponseBody::Close(error.to_string())
             }
         }

@@ -203,7 +203,7 @@ fn line_up(
     data: PartitionProduceData,
     append: Append<'_>,
 ) -> Result<Option<Stalled>, Failure> {
-    if brokers::is_internal(topic) && context.client_id != ADMIN_CLIENT_ID {
+    if brokers::is_internal(topic) && *context.client_id != *ADMIN_CLIENT_ID {
         return Err(Failure::because(
             KafkaError::InvalidTopicException,
             format!("Cannot append to internal topic {topic}"),

@@ -14,9 +14,9 @@ pub struct RequestContext {
     /// The listener's name; answers that name brokers give this listener's addresses.
     pub listener: Arc<str>,
     /// Empty when the client gave none.
-    pub client_id: String,
+    pub client_id: Arc<str>,
     /// The peer's IP address.
-    pub client_host: String,
+    pub client_host: Arc<str>,
     pub connection_id: u64,
     pub api_version: i16,
     pub correlation_id: i32,

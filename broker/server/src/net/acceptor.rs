@@ -297,11 +297,14 @@ fn admit(
         Ok(stream) => stream,
         Err(error) => return note_failure(context, peer, &ReadError::from(error).into()),
     };
-    threads.serve(connections, async move {
-        let context = Arc::clone(&admitted.context);
+    let context = Arc::clone(context);
+    threads.serve(connections, |relay| async move {
         // From here on the socket's events are this thread's.
         let served = match TcpStream::from_std(stream) {
-            Ok(stream) => Connection::new(context, stream, peer, id).run().await,
+            Ok(stream) => {
+                let connection = Connection::new(context, stream, peer, id, relay);
+                connection.run().await
+            }
             Err(error) => Err(ReadError::from(error).into()),
         };
         if let Err(error) = served {

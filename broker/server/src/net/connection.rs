@@ -10,10 +10,11 @@
 //! it costs nobody else anything (I10).
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use strandline_wire::{
@@ -29,6 +30,7 @@ use super::memory_budget::{MemoryBudget, MemoryPermit};
 use super::metrics::NetworkMetrics;
 use super::request_metrics::{RequestMetrics, RequestTimes};
 use super::response_writer::{ResponseWriter, WriteError};
+use super::wake_relay::WakeRelay;
 use crate::api::{Answer, Apis, Handled, RequestContext, Response, ResponseBody};
 use crate::clock;
 
@@ -166,16 +168,46 @@ impl InFlight {
     }
 }
 
+/// What a connection goes on with.
+enum Turn {
+    Answer(Response),
+    Admitted,
+    Read(Result<ReadEvent, ReadError>),
+    Time,
+    Stop,
+}
+
+/// The task's waker as other threads get it.
+struct RelayedWaker {
+    relay: Arc<WakeRelay>,
+    /// The task's own, and the one that was made of it.
+    made: Option<(Waker, Waker)>,
+}
+
+impl RelayedWaker {
+    fn waker(&mut self, task: &Context<'_>) -> &Waker {
+        let task = task.waker();
+        if !self.made.as_ref().is_some_and(|(of, _)| of.will_wake(task)) {
+            self.made = None;
+        }
+        let make = || (task.clone(), self.relay.waker(task));
+        &self.made.get_or_insert_with(make).1
+    }
+}
+
 type Admission = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub struct Connection {
     context: Arc<ConnectionContext>,
     stream: TcpStream,
     id: u64,
-    client_host: String,
+    client_host: Arc<str>,
+    /// Of the last request: most come from one client.
+    client_id: Arc<str>,
     reader: FrameReader,
     in_flight: VecDeque<InFlight>,
     in_flight_bytes: usize,
+    relayed: RelayedWaker,
     /// The last request appends to something that has too much waiting: nothing more is read before it is let in.
     stalled: Option<Admission>,
     last_request: Instant,
@@ -189,16 +221,19 @@ impl Connection {
         stream: TcpStream,
         peer: SocketAddr,
         id: u64,
+        relay: Arc<WakeRelay>,
     ) -> Self {
         let reader = FrameReader::new(context.limits.frame_bytes_max, Arc::clone(&context.budget));
         Self {
             context,
             stream,
             id,
-            client_host: peer.ip().to_string(),
+            client_host: peer.ip().to_string().into(),
+            client_id: Arc::default(),
             reader,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
+            relayed: RelayedWaker { relay, made: None },
             stalled: None,
             last_request: clock::now(),
             gone: None,
@@ -208,19 +243,33 @@ impl Connection {
     /// Serves the connection until the client or the broker closes it.
     pub async fn run(mut self) -> Result<(), ConnectionError> {
         let mut stopping = self.context.stopping.clone();
+        let stop = async move {
+            // An error says that the broker is gone.
+            let _ = stopping.wait_for(|stop| *stop).await;
+        };
         let timer = tokio::time::sleep_until(self.deadline().into());
-        tokio::pin!(timer);
+        tokio::pin!(stop, timer);
+        let mut stopped = false;
         loop {
-            let stopped = *stopping.borrow();
             if self.in_flight.is_empty() && (stopped || self.gone.is_some()) {
                 return Ok(());
             }
-            let may_read = !stopped && self.may_read();
-            tokio::select! {
-                biased;
-                response = head_answer(&mut self.in_flight, &self.context.runtime) => self.answer_head(response).await?,
-                () = admission(&mut self.stalled) => self.stalled = None,
-                event = self.reader.next(&self.stream), if may_read => {
+            let turn = poll_fn(|waker| {
+                if let Poll::Ready(turn) = self.poll_turn(!stopped, waker) {
+                    return Poll::Ready(turn);
+                }
+                if timer.as_mut().poll(waker).is_ready() {
+                    return Poll::Ready(Turn::Time);
+                }
+                if !stopped && stop.as_mut().poll(waker).is_ready() {
+                    return Poll::Ready(Turn::Stop);
+                }
+                Poll::Pending
+            });
+            match turn.await {
+                Turn::Answer(response) => self.answer_head(response).await?,
+                Turn::Admitted => self.stalled = None,
+                Turn::Read(event) => {
                     match event? {
                         ReadEvent::Frame(frame) => self.take_request(frame).await?,
                         ReadEvent::Begun => {}
@@ -233,15 +282,35 @@ impl Connection {
                     // A client that sends without a pause must not keep others from this thread.
                     tokio::task::consume_budget().await;
                 }
-                () = &mut timer => {
+                Turn::Time => {
                     if self.is_over()? {
                         return Ok(());
                     }
                     timer.as_mut().reset(self.deadline().into());
                 }
-                _ = stopping.changed(), if !stopped => {}
+                Turn::Stop => stopped = true,
             }
         }
+    }
+
+    /// What the requests and the client bring next; the answer that is due goes first.
+    fn poll_turn(&mut self, may_read: bool, waker: &mut Context<'_>) -> Poll<Turn> {
+        if let Some(head) = self.in_flight.front_mut() {
+            let _entered = self.context.runtime.enter();
+            let waker = self.relayed.waker(waker);
+            if let Poll::Ready(response) = head.poll(&mut Context::from_waker(waker)) {
+                return Poll::Ready(Turn::Answer(response));
+            }
+        }
+        if let Some(admitted) = &mut self.stalled
+            && admitted.as_mut().poll(waker).is_ready()
+        {
+            return Poll::Ready(Turn::Admitted);
+        }
+        if may_read && self.may_read() {
+            return self.reader.poll_next(&self.stream, waker).map(Turn::Read);
+        }
+        Poll::Pending
     }
 
     fn may_read(&self) -> bool {
@@ -271,7 +340,7 @@ impl Connection {
         }
         if self.gone.is_some_and(|gone| gone + GONE_PATIENCE <= now) {
             tracing::debug!(
-                peer = self.client_host,
+                peer = &*self.client_host,
                 "dropping the requests of a client that has gone"
             );
             return Ok(true);
@@ -280,7 +349,7 @@ impl Connection {
             return Ok(false);
         }
         if self.in_flight.is_empty() {
-            tracing::debug!(peer = self.client_host, "closing an idle connection");
+            tracing::debug!(peer = &*self.client_host, "closing an idle connection");
             return Ok(true);
         }
         // Who waits for an answer is not idle.
@@ -337,10 +406,14 @@ impl Connection {
             }
             Err(error) => return Err(error.into()),
         };
+        let client_id = request.header.client_id.as_deref().unwrap_or("");
+        if *client_id != *self.client_id {
+            self.client_id = client_id.into();
+        }
         let context = RequestContext {
             listener: Arc::clone(&self.context.listener),
-            client_id: request.header.client_id.as_deref().unwrap_or("").to_owned(),
-            client_host: self.client_host.clone(),
+            client_id: Arc::clone(&self.client_id),
+            client_host: Arc::clone(&self.client_host),
             connection_id: self.id,
             api_version: request.header.api_version,
             correlation_id: request.header.correlation_id,
@@ -369,27 +442,6 @@ impl Connection {
             permits: [frame.permit, decoded_permit],
         });
         Ok(())
-    }
-}
-
-/// The answer to the oldest request; pending forever when there is none.
-async fn head_answer(in_flight: &mut VecDeque<InFlight>, runtime: &Handle) -> Response {
-    match in_flight.front_mut() {
-        Some(head) => {
-            std::future::poll_fn(|waker| {
-                let _entered = runtime.enter();
-                head.poll(waker)
-            })
-            .await
-        }
-        None => std::future::pending().await,
-    }
-}
-
-async fn admission(stalled: &mut Option<Admission>) {
-    match stalled {
-        Some(admitted) => admitted.as_mut().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -9,15 +9,17 @@
 //! may leave a slice in some state for long (a member's subscription, say), so it gets a buffer of its own, and its
 //! permit lives as long as the request is unanswered.
 //!
-//! [`FrameReader::next`] may be dropped at any await and called again: all progress is kept in the reader.
+//! [`FrameReader::poll_next`] keeps all progress in the reader: who polls may do other things in between.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::{BufMut, Bytes};
 use strandline_wire::{Api, FrameError, FrameSplitter};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::memory_budget::{FrameBuffer, MemoryBudget, MemoryPermit, share_frame};
@@ -45,7 +47,7 @@ pub struct ReadFrame {
     pub permit: Option<MemoryPermit>,
 }
 
-/// What [`FrameReader::next`] has to tell.
+/// What [`FrameReader::poll_next`] has to tell.
 #[derive(Debug)]
 pub enum ReadEvent {
     Frame(ReadFrame),
@@ -136,8 +138,12 @@ impl FrameReader {
         }
     }
 
-    /// Waits for the next event on the stream.
-    pub async fn next(&mut self, stream: &TcpStream) -> Result<ReadEvent, ReadError> {
+    /// The next event on the stream.
+    pub fn poll_next(
+        &mut self,
+        stream: &TcpStream,
+        waker: &mut Context<'_>,
+    ) -> Poll<Result<ReadEvent, ReadError>> {
         loop {
             match &mut self.step {
                 Step::Length => {
@@ -147,16 +153,16 @@ impl FrameReader {
                         Some(size) if unread.len() >= LENGTH_BYTES + size.min(API_KEY_BYTES) => {
                             self.begin_frame(size);
                         }
-                        _ => match self.fill_staging(stream).await? {
+                        _ => match ready!(self.fill_staging(stream, waker))? {
                             Filled::Bytes => {}
-                            Filled::Begun => return Ok(ReadEvent::Begun),
-                            Filled::End => return self.end_of_stream(),
+                            Filled::Begun => return Poll::Ready(Ok(ReadEvent::Begun)),
+                            Filled::End => return Poll::Ready(self.end_of_stream()),
                         },
                     }
                 }
                 Step::Budget { size, waiting } => {
                     let size = *size;
-                    let permit = waiting.await;
+                    let permit = ready!(waiting.as_mut().poll(waker));
                     if self.begun.is_some() {
                         // The wait was our doing.
                         self.begun = Some(crate::clock::now());
@@ -166,19 +172,19 @@ impl FrameReader {
                 Step::Body { size, buffer, .. } => {
                     let missing = *size - buffer.len();
                     if missing == 0 {
-                        return Ok(ReadEvent::Frame(self.finish_frame()));
+                        return Poll::Ready(Ok(ReadEvent::Frame(self.finish_frame())));
                     }
                     match try_read_into(stream, buffer.bytes(), missing) {
-                        Ok(0) => return self.end_of_stream(),
+                        Ok(0) => return Poll::Ready(self.end_of_stream()),
                         Ok(_) => {}
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                             if self.begun.is_none() {
                                 self.begun = Some(crate::clock::now());
-                                return Ok(ReadEvent::Begun);
+                                return Poll::Ready(Ok(ReadEvent::Begun));
                             }
-                            stream.readable().await?;
+                            ready!(stream.poll_read_ready(waker))?;
                         }
-                        Err(error) => return Err(error.into()),
+                        Err(error) => return Poll::Ready(Err(error.into())),
                     }
                 }
             }
@@ -245,17 +251,21 @@ impl FrameReader {
     }
 
     /// Reads what has arrived.
-    async fn fill_staging(&mut self, stream: &TcpStream) -> Result<Filled, ReadError> {
+    fn fill_staging(
+        &mut self,
+        stream: &TcpStream,
+        waker: &mut Context<'_>,
+    ) -> Poll<Result<Filled, ReadError>> {
         if self.staging.is_none() {
             // No buffer while the client is silent.
-            stream.readable().await?;
+            ready!(stream.poll_read_ready(waker))?;
             self.staging = Some(Staging {
                 buffer: self.budget.buffer(STAGING_BYTES),
                 start: 0,
             });
         }
         let Some(staging) = &mut self.staging else {
-            return Ok(Filled::Bytes);
+            return Poll::Ready(Ok(Filled::Bytes));
         };
         staging.buffer.bytes.drain(..staging.start);
         staging.start = 0;
@@ -266,22 +276,22 @@ impl FrameReader {
                 if was_empty {
                     self.staging = None;
                 }
-                Ok(Filled::End)
+                Poll::Ready(Ok(Filled::End))
             }
-            Ok(_) => Ok(Filled::Bytes),
+            Ok(_) => Poll::Ready(Ok(Filled::Bytes)),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if was_empty {
                     self.staging = None;
                 } else if self.begun.is_none() {
                     // A length that is cut in two.
                     self.begun = Some(crate::clock::now());
-                    return Ok(Filled::Begun);
+                    return Poll::Ready(Ok(Filled::Begun));
                 } else {
-                    stream.readable().await?;
+                    ready!(stream.poll_read_ready(waker))?;
                 }
-                Ok(Filled::Bytes)
+                Poll::Ready(Ok(Filled::Bytes))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Poll::Ready(Err(error.into())),
         }
     }
 
@@ -303,7 +313,17 @@ impl FrameReader {
 }
 
 fn try_read_into(stream: &TcpStream, buffer: &mut Vec<u8>, bytes_max: usize) -> io::Result<usize> {
-    stream.try_read_buf(&mut buffer.limit(bytes_max))
+    let mut short = None;
+    let read = stream.try_io(Interest::READABLE, || {
+        let count = stream.try_read_buf(&mut buffer.limit(bytes_max))?;
+        if 0 < count && count < bytes_max {
+            // That was all. Saying so spares the call that would find nothing: an edge tells of more.
+            short = Some(count);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(count)
+    });
+    short.map_or(read, Ok)
 }
 
 #[cfg(test)]

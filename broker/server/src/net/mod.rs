@@ -12,6 +12,7 @@ mod metrics;
 mod network_threads;
 mod request_metrics;
 mod response_writer;
+mod wake_relay;
 
 pub use acceptor::{
     BindError, ConnectionMaxima, ConnectionQuotas, OverrideError, SocketOptions, bind,

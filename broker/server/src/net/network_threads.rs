@@ -4,16 +4,21 @@
 //! answered there, so that a small request wakes no other thread and its bytes stay in one processor's cache.
 //! Everything else runs on the broker's own runtime: see [`super::ConnectionContext::runtime`].
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::wake_relay::WakeRelay;
+
 struct NetworkThread {
     runtime: Handle,
+    relay: Arc<WakeRelay>,
     connections: Arc<AtomicUsize>,
     /// The thread ends when this is dropped, and what still runs on it with it.
     _stop: oneshot::Sender<()>,
@@ -32,35 +37,18 @@ impl Drop for Served {
 
 impl NetworkThreads {
     pub fn start(count: usize) -> io::Result<Self> {
-        let threads = (0..count.max(1)).map(|number| {
-            let runtime = Builder::new_current_thread()
-                .enable_all()
-                // Nothing here blocks: that is the broker's runtime's to do.
-                .max_blocking_threads(1)
-                .build()?;
-            let (stop, stopped) = oneshot::channel();
-            let handle = runtime.handle().clone();
-            std::thread::Builder::new()
-                .name(format!("network-{number}"))
-                .spawn(move || {
-                    // Resolves when the sender is dropped.
-                    let _ = runtime.block_on(stopped);
-                })?;
-            Ok(NetworkThread {
-                runtime: handle,
-                connections: Arc::default(),
-                _stop: stop,
-            })
-        });
+        let threads = (0..count.max(1)).map(NetworkThread::start);
         Ok(Self(threads.collect::<io::Result<_>>()?))
     }
 
     /// Serves a connection on the thread that has the fewest.
-    pub fn serve(
+    pub fn serve<Serving>(
         &self,
         connections: &mut JoinSet<()>,
-        connection: impl Future<Output = ()> + Send + 'static,
-    ) {
+        connection: impl FnOnce(Arc<WakeRelay>) -> Serving,
+    ) where
+        Serving: Future<Output = ()> + Send + 'static,
+    {
         let least = self
             .0
             .iter()
@@ -68,11 +56,48 @@ impl NetworkThreads {
             .expect("there is at least one thread");
         least.connections.fetch_add(1, Ordering::Relaxed);
         let served = Served(Arc::clone(&least.connections));
+        let serving = connection(Arc::clone(&least.relay));
         let task = async move {
             let _served = served;
-            connection.await;
+            serving.await;
         };
         connections.spawn_on(task, &least.runtime);
+    }
+}
+
+impl NetworkThread {
+    fn start(number: usize) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            // Nothing here blocks: that is the broker's runtime's to do.
+            .max_blocking_threads(1)
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (started, starting) = mpsc::channel();
+        std::thread::Builder::new()
+            .name(format!("network-{number}"))
+            .spawn(move || {
+                let relay = WakeRelay::of_this_thread();
+                if started.send(Arc::clone(&relay)).is_err() {
+                    return;
+                }
+                let mut stopped = std::pin::pin!(stopped);
+                runtime.block_on(poll_fn(|waker| {
+                    // Also an error says that the sender is gone.
+                    if stopped.as_mut().poll(waker).is_ready() {
+                        return std::task::Poll::Ready(());
+                    }
+                    relay.poll(waker)
+                }));
+            })?;
+        let relay = starting.recv().map_err(io::Error::other)?;
+        Ok(Self {
+            runtime: handle,
+            relay,
+            connections: Arc::default(),
+            _stop: stop,
+        })
     }
 }
 
@@ -92,7 +117,7 @@ mod tests {
         let (go, gone) = tokio::sync::watch::channel(false);
         for _ in 0..4 {
             let (seen, mut gone) = (Arc::clone(&seen), gone.clone());
-            threads.serve(&mut connections, async move {
+            threads.serve(&mut connections, |_| async move {
                 let before = std::thread::current().id();
                 gone.wait_for(|go| *go).await.expect("told");
                 assert_eq!(std::thread::current().id(), before);

@@ -147,7 +147,7 @@ fn encode(
     let encoded = match encode_fetch_response(context.api_version, context.correlation_id, parts) {
         Ok(encoded) => encoded,
         Err(error) => {
-            tracing::error!(%error, client_id = context.client_id, "a fetch answer does not encode");
+            tracing::error!(%error, client_id = &*context.client_id, "a fetch answer does not encode");
             return ResponseBody::Close(error.to_string());
         }
     };

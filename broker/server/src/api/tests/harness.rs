@@ -120,8 +120,8 @@ impl Node {
     pub fn context(&self, version: i16) -> RequestContext {
         RequestContext {
             listener: "PLAINTEXT".into(),
-            client_id: "test".to_owned(),
-            client_host: "127.0.0.1".to_owned(),
+            client_id: "test".into(),
+            client_host: "127.0.0.1".into(),
             connection_id: 1,
             api_version: version,
             correlation_id: self.correlation.fetch_add(1, Ordering::Relaxed),

@@ -15,9 +15,13 @@ fn frame(len: usize, fill: u8) -> Vec<u8> {
     bytes
 }
 
+async fn next(reader: &mut FrameReader, stream: &TcpStream) -> Result<ReadEvent, ReadError> {
+    std::future::poll_fn(|waker| reader.poll_next(stream, waker)).await
+}
+
 async fn frame_from(reader: &mut FrameReader, stream: &TcpStream) -> ReadFrame {
     loop {
-        match reader.next(stream).await.expect("reads") {
+        match next(reader, stream).await.expect("reads") {
             ReadEvent::Frame(frame) => return frame,
             ReadEvent::Begun => assert!(reader.begun().is_some()),
             ReadEvent::Closed => panic!("closed"),
@@ -27,7 +31,7 @@ async fn frame_from(reader: &mut FrameReader, stream: &TcpStream) -> ReadFrame {
 
 async fn error_from(reader: &mut FrameReader, stream: &TcpStream) -> ReadError {
     loop {
-        match reader.next(stream).await {
+        match next(reader, stream).await {
             Err(error) => return error,
             Ok(ReadEvent::Begun) => {}
             Ok(other) => panic!("{other:?}"),
@@ -63,7 +67,7 @@ async fn frames_of_all_sizes_arrive_whole_and_in_order() {
     }
     writer.await.expect("writer");
     assert!(matches!(
-        reader.next(&server).await.expect("reads"),
+        next(&mut reader, &server).await.expect("reads"),
         ReadEvent::Closed
     ));
     assert_eq!(budget.used_bytes(), 0);
@@ -79,7 +83,7 @@ async fn a_frame_above_the_limit_is_refused_before_memory_is_taken() {
         .expect("writes");
     let budget = budget();
     let mut reader = FrameReader::new(1 << 20, Arc::clone(&budget));
-    let error = reader.next(&server).await.expect_err("too large");
+    let error = next(&mut reader, &server).await.expect_err("too large");
     assert!(matches!(
         error,
         ReadError::Frame(FrameError::TooLarge { .. })
@@ -118,7 +122,10 @@ async fn a_frame_waits_for_the_budget_and_then_goes_on() {
     let mut reader = FrameReader::new(1 << 20, Arc::clone(&budget));
     // Polled and dropped several times: no progress is lost.
     for _ in 0..3 {
-        let poll = tokio::time::timeout(std::time::Duration::from_millis(5), reader.next(&server));
+        let poll = tokio::time::timeout(
+            std::time::Duration::from_millis(5),
+            next(&mut reader, &server),
+        );
         assert!(poll.await.is_err());
     }
     assert!(reader.begun().is_none());
