@@ -4,7 +4,8 @@
 //! `metadata_driver`, and back. Decisions are in `strandline-core`; files in `strandline-log`; the object store in
 //! `strandline-tiering`. What is here holds sockets, threads, clocks and random sources, and joins the rest.
 //!
-//! What always holds: no tokio worker waits for a disk or an object store; every queue, buffer and retry has a limit.
+//! What always holds: no thread that serves clients waits for an object store or reads from a disk, and a disk that takes
+//! writes slowly is left to the append threads; every queue, buffer and retry has a limit.
 
 pub mod api;
 pub mod background;

@@ -7,7 +7,7 @@
 //! The broker makes it with [`Apis::start`], once the metadata quorum runs, the log manager is open and the listeners'
 //! ports are known, and ends it with [`Apis::shutdown`], after the listeners and before logs, tier and quorum.
 //!
-//! What always holds: no answer waits for the disk or the object store on a tokio worker.
+//! What always holds: no answer waits for a read from disk or for the object store on a thread that serves clients.
 //! What is not here: sockets, frames and budgets (`net`), and decisions that `strandline-core` makes.
 
 mod alter_configs;
