@@ -9,7 +9,7 @@
 
 use strandline_log::record::{
     Attributes, BATCH_HEADER_LEN, BatchError, BatchHeader, Compression, DecodeLimit, RecordViews,
-    TimestampType, assemble,
+    TimestampType, assemble_in_place,
 };
 use strandline_log::{NO_TIMESTAMP, Offset, TimestampMs};
 
@@ -54,6 +54,8 @@ pub struct RecordCounts {
 #[derive(Debug, Default)]
 pub struct BatchFilter {
     seen: Vec<Seen>,
+    /// Bytes that were given back.
+    spare: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +94,11 @@ pub fn with_body<T>(
 }
 
 impl BatchFilter {
+    /// The bytes of a replacement that are not needed any more: the next one is built in them.
+    pub fn give_back(&mut self, bytes: Vec<u8>) {
+        self.spare = bytes;
+    }
+
     /// `bytes`: all of the batch, its CRC checked.
     pub fn filter(
         &mut self,
@@ -173,7 +180,7 @@ impl BatchFilter {
 
     /// The batch with the records that are kept.
     fn rebuild(
-        &self,
+        &mut self,
         header: &BatchHeader,
         body: &[u8],
         new_horizon: Option<TimestampMs>,
@@ -181,7 +188,8 @@ impl BatchFilter {
         let base_timestamp = new_horizon.unwrap_or(header.base_timestamp);
         // Wrapping on both sides gives every timestamp back.
         let shift = header.base_timestamp.wrapping_sub(base_timestamp);
-        let mut records = Vec::with_capacity(body.len() + self.seen.len());
+        let mut records = room_for_header(std::mem::take(&mut self.spare));
+        records.reserve(body.len() + self.seen.len());
         let mut max_timestamp = NO_TIMESTAMP;
         let mut kept = 0;
         for (record, seen) in RecordViews::new(body, header.records_count)?.zip(&self.seen) {
@@ -204,9 +212,14 @@ impl BatchFilter {
         if header.timestamp_type() == TimestampType::LogAppendTime {
             max_timestamp = header.max_timestamp;
         }
-        let payload = match header.compression()? {
+        let bytes = match header.compression()? {
             Compression::None => records,
-            codec => codec.compress(&records, None),
+            codec => {
+                let payload = codec.compress(&records[BATCH_HEADER_LEN..], None);
+                let mut bytes = room_for_header(records);
+                bytes.extend_from_slice(&payload);
+                bytes
+            }
         };
         let attributes = header
             .attributes
@@ -218,7 +231,7 @@ impl BatchFilter {
             records_count: kept,
             ..*header
         };
-        Ok(replace(header, &payload))
+        Ok(replace(header, bytes))
     }
 }
 
@@ -241,11 +254,17 @@ fn empty(header: &BatchHeader, context: BatchContext) -> Verdict {
         records_count: 0,
         ..*header
     };
-    replace(emptied, &[])
+    replace(emptied, room_for_header(Vec::new()))
 }
 
-fn replace(header: BatchHeader, payload: &[u8]) -> Verdict {
-    let bytes = assemble(header, payload);
-    let header = BatchHeader::parse(&bytes).expect("a header that was just written parses");
-    Verdict::Replace(header, bytes.into())
+fn room_for_header(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.clear();
+    bytes.resize(BATCH_HEADER_LEN, 0);
+    bytes
+}
+
+/// `bytes`: the payload behind room for a header.
+fn replace(header: BatchHeader, mut bytes: Vec<u8>) -> Verdict {
+    let header = assemble_in_place(header, &mut bytes);
+    Verdict::Replace(header, bytes)
 }

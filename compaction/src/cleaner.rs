@@ -250,28 +250,31 @@ impl Cleaner {
     ) -> Result<OffsetMap, CleanError> {
         let (start, end) = (plan.first_dirty, plan.first_uncleanable);
         let keys_max = u64::try_from(end - start).unwrap_or(0);
-        let mut map = OffsetMap::new(
+        let map = OffsetMap::new(
             self.config.dedupe_buffer_bytes,
             self.config.dedupe_load_factor,
             keys_max,
             self.seed,
         );
-        map.update_latest_offset(start - 1);
-        let mut transactions = CleanedTransactions::default();
-        transactions.add_aborted(log.aborted_transactions(start, end)?);
+        let mut mapping = Mapping {
+            map,
+            keys: Vec::new(),
+            transactions: CleanedTransactions::default(),
+        };
+        mapping.map.update_latest_offset(start - 1);
+        let aborted = log.aborted_transactions(start, end)?;
+        mapping.transactions.add_aborted(aborted);
         let range = snapshot.view.range(start, end);
         let segments = &snapshot.segments[range];
         for (i, segment) in segments.iter().enumerate() {
             let segment_end = segments.get(i + 1).map_or(end, |next| next.base_offset());
-            let full =
-                self.map_segment(segment, start, &mut map, &mut transactions, stats, pace)?;
-            if full {
+            if self.map_segment(segment, start, &mut mapping, stats, pace)? {
                 break;
             }
-            map.update_latest_offset(segment_end - 1);
+            mapping.map.update_latest_offset(segment_end - 1);
         }
-        stats.map_utilization = map.utilization();
-        Ok(map)
+        stats.map_utilization = mapping.map.utilization();
+        Ok(mapping.map)
     }
 
     /// True when the map is full.
@@ -279,8 +282,7 @@ impl Cleaner {
         &self,
         segment: &LogSegment,
         start: Offset,
-        map: &mut OffsetMap,
-        transactions: &mut CleanedTransactions,
+        mapping: &mut Mapping,
         stats: &mut CleanerStats,
         pace: &mut Pace<'_>,
     ) -> Result<bool, CleanError> {
@@ -299,13 +301,14 @@ impl Cleaner {
             let (header, size) = (batch.header, batch.bytes.len() as u64);
             let read = (|| {
                 if header.is_control() {
-                    transactions.on_control_batch(&header, marker_of(&header, batch.bytes)?);
+                    let marker = marker_of(&header, batch.bytes)?;
+                    mapping.transactions.on_control_batch(&header, marker);
                     return Ok(false);
                 }
-                if transactions.on_batch(&header) {
+                if mapping.transactions.on_batch(&header) {
                     return Ok(false);
                 }
-                map_records(&header, batch.bytes, start, map)
+                mapping.add(&header, batch.bytes, start)
             })();
             let full = read.map_err(|e| corrupt(&path, batch.position, &e))?;
             if full {
@@ -314,7 +317,7 @@ impl Cleaner {
             stats.map_bytes_read += size;
             stats.map_records_read += u64::try_from(header.records_count).unwrap_or(0);
             if header.last_offset() >= start {
-                map.update_latest_offset(header.last_offset());
+                mapping.map.update_latest_offset(header.last_offset());
             }
             pace.add(size)?;
         }
@@ -322,31 +325,42 @@ impl Cleaner {
     }
 }
 
-/// Puts a batch's keys into the map; true when it is full.
-fn map_records(
-    header: &BatchHeader,
-    bytes: &[u8],
-    start: Offset,
-    map: &mut OffsetMap,
-) -> Result<bool, BatchError> {
-    if header.records_count == 0 || header.last_offset() < start {
-        return Ok(false);
-    }
-    with_body(header, bytes, DecodeLimit::default(), |body| {
-        for record in RecordViews::new(body, header.records_count)? {
-            let record = record?;
-            let offset = header
-                .base_offset
-                .saturating_add(i64::from(record.offset_delta));
-            let Some(key) = record.key.filter(|_| offset >= start) else {
-                continue;
-            };
-            if !map.put(map.hash(key), offset) {
-                return Ok(true);
-            }
+/// The map while it is filled.
+struct Mapping {
+    map: OffsetMap,
+    /// A batch's keys, as the map knows them, and their offsets. Reused from batch to batch.
+    keys: Vec<(u128, Offset)>,
+    transactions: CleanedTransactions,
+}
+
+impl Mapping {
+    /// Takes in a batch's keys; true when the map is full.
+    fn add(
+        &mut self,
+        header: &BatchHeader,
+        bytes: &[u8],
+        start: Offset,
+    ) -> Result<bool, BatchError> {
+        if header.records_count == 0 || header.last_offset() < start {
+            return Ok(false);
         }
-        Ok(false)
-    })
+        let Self { map, keys, .. } = self;
+        keys.clear();
+        with_body(header, bytes, DecodeLimit::default(), |body| {
+            for record in RecordViews::new(body, header.records_count)? {
+                let record = record?;
+                let offset = header
+                    .base_offset
+                    .saturating_add(i64::from(record.offset_delta));
+                if let Some(key) = record.key.filter(|_| offset >= start) {
+                    keys.push((map.hash(key), offset));
+                }
+            }
+            Ok(())
+        })?;
+        // A loop of its own: each look-up misses the processor's caches, and this way several are under way at a time.
+        Ok(!keys.iter().all(|(hash, offset)| map.put(*hash, *offset)))
+    }
 }
 
 /// What a control batch says; `None` when it is empty.

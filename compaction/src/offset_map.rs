@@ -1,7 +1,8 @@
 //! From keys to the last offsets at which they were seen, in a bounded amount of memory.
 //!
 //! Keys are not kept, only 128 bits of a seeded hash; that two keys of one partition share them is as good as
-//! impossible, as it is for Kafka's MD5. Open addressing with linear probing: an entry is a hash and an offset, 24 bytes.
+//! impossible, as it is for Kafka's MD5. Open addressing with linear probing: an entry is a hash and an offset, 24 bytes
+//! that lie together, since what a look-up costs is memory that no cache of the processor has.
 //! Nothing is ever removed. The map refuses a new key once it is as full as the load factor allows; a key that is there
 //! can always be updated.
 //!
@@ -10,15 +11,15 @@
 use strandline_log::Offset;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-/// A hash and an offset.
-pub const ENTRY_BYTES: usize = 24;
+/// The halves of a hash, the low one first, and an offset.
+type Entry = [u64; 3];
+pub const ENTRY_BYTES: usize = size_of::<Entry>();
 /// Stands for an empty slot. A key that hashes to it gets the next hash.
 const EMPTY: u128 = 0;
 
 #[derive(Debug)]
 pub struct OffsetMap {
-    hashes: Vec<u128>,
-    offsets: Vec<Offset>,
+    entries: Vec<Entry>,
     len: usize,
     len_max: usize,
     /// As many as the memory that it may take would hold.
@@ -35,8 +36,7 @@ impl OffsetMap {
         let wanted = (keys_max as f64 / load_factor).ceil() as usize + 2;
         let slots = (memory_bytes / ENTRY_BYTES).min(wanted).max(2);
         Self {
-            hashes: vec![EMPTY; slots],
-            offsets: vec![0; slots],
+            entries: vec![[0; 3]; slots],
             len: 0,
             allowed: (memory_bytes / ENTRY_BYTES) as f64 * load_factor,
             len_max: ((slots as f64 * load_factor) as usize).clamp(1, slots - 1),
@@ -55,34 +55,41 @@ impl OffsetMap {
 
     fn slot_of(&self, hash: u128) -> usize {
         // The low half, scaled to the number of slots.
-        ((u128::from(hash as u64) * self.hashes.len() as u128) >> 64) as usize
+        ((u128::from(hash as u64) * self.entries.len() as u128) >> 64) as usize
+    }
+
+    fn hash_at(&self, at: usize) -> u128 {
+        let [low, high, _] = self.entries[at];
+        u128::from(high) << 64 | u128::from(low)
     }
 
     /// Where the hash is, or the empty slot where it would go.
     fn find(&self, hash: u128) -> usize {
         let mut at = self.slot_of(hash);
         // Ends: one slot is always empty.
-        while self.hashes[at] != EMPTY && self.hashes[at] != hash {
+        loop {
+            let found = self.hash_at(at);
+            if found == EMPTY || found == hash {
+                return at;
+            }
             at += 1;
-            if at == self.hashes.len() {
+            if at == self.entries.len() {
                 at = 0;
             }
         }
-        at
     }
 
     /// Notes the offset, which must not be below earlier ones. False: the map is full, and nothing was changed.
     #[must_use]
     pub fn put(&mut self, hash: u128, offset: Offset) -> bool {
         let at = self.find(hash);
-        if self.hashes[at] == EMPTY {
+        if self.hash_at(at) == EMPTY {
             if self.len == self.len_max {
                 return false;
             }
-            self.hashes[at] = hash;
             self.len += 1;
         }
-        self.offsets[at] = offset;
+        self.entries[at] = [hash as u64, (hash >> 64) as u64, offset as u64];
         self.latest_offset = offset;
         true
     }
@@ -90,7 +97,7 @@ impl OffsetMap {
     /// The last offset of the key.
     pub fn get(&self, hash: u128) -> Option<Offset> {
         let at = self.find(hash);
-        (self.hashes[at] != EMPTY).then(|| self.offsets[at])
+        (self.hash_at(at) != EMPTY).then(|| self.entries[at][2] as Offset)
     }
 
     /// Up to here the map knows the log; -1 at first.
@@ -117,7 +124,7 @@ impl OffsetMap {
     }
 
     pub fn memory_bytes(&self) -> usize {
-        self.hashes.len() * ENTRY_BYTES
+        self.entries.len() * ENTRY_BYTES
     }
 }
 

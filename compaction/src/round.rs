@@ -128,7 +128,9 @@ impl Round<'_> {
                 Verdict::Replace(new, bytes) => {
                     let cleaned = output.change(batch.position, pace)?;
                     cleaned.append(&new, &bytes)?;
-                    bytes.len() as u64
+                    let written = bytes.len() as u64;
+                    self.filter.give_back(bytes);
+                    written
                 }
             };
             pace.add(size + written)?;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::changes::Changes;
 use crate::log_error::{LogError, StorageError};
 use crate::unflushed::Unflushed;
 
@@ -15,6 +16,7 @@ pub struct DirHealth {
     dir: PathBuf,
     offline: AtomicBool,
     unflushed: Unflushed,
+    changes: Changes,
 }
 
 impl DirHealth {
@@ -23,6 +25,7 @@ impl DirHealth {
             dir: dir.into(),
             offline: AtomicBool::new(false),
             unflushed: Unflushed::default(),
+            changes: Changes::default(),
         })
     }
 
@@ -33,6 +36,11 @@ impl DirHealth {
     /// What of its logs is not synced.
     pub fn unflushed(&self) -> &Unflushed {
         &self.unflushed
+    }
+
+    /// Which of its logs have changed.
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.changes
     }
 
     pub fn is_offline(&self) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! Synchronous and self-contained: no network, no async runtime, no clock of its own. The files are Kafka's.
 
+mod changes;
 pub mod checkpoint;
 pub mod config_def;
 pub mod dir_health;

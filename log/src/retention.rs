@@ -132,6 +132,22 @@ pub fn plan(
     plan
 }
 
+/// When [`plan`] finds the first segment of a log that is not tiered expired. A tiered one's is the tier's to plan.
+pub fn expires_at_ms(
+    first: &SegmentMeta,
+    is_active: bool,
+    config: &LogConfig,
+) -> Option<TimestampMs> {
+    let expires = config.cleanup_policy.delete && !config.remote_storage_enable;
+    let waits_for_records = is_active && first.size_bytes == 0;
+    if !expires || waits_for_records || config.retention_ms < 0 {
+        return None;
+    }
+    let expired_ms = first.age_from_ms().saturating_add(config.retention_ms);
+    // Exactly as old as the limit is not too old.
+    Some(expired_ms.saturating_add(1))
+}
+
 fn over_limit(bytes: u64, limit: i64) -> u64 {
     u64::try_from(limit).map_or(0, |limit| bytes.saturating_sub(limit))
 }

@@ -399,10 +399,13 @@ fn a_damaged_partition_is_set_aside_and_the_others_are_cleaned() {
     wait_until("one is set aside, one is cleaned", DEADLINE, || {
         let port = broker.http_port();
         let (runs, aside) = (metric(port, RUNS, &[]), metric(port, UNCLEANABLE, &[]));
-        if runs > 0.0 && aside == 1.0 {
+        // Whoever finds it, the log knows it from then on: that is what is answered with CORRUPT_MESSAGE.
+        let label = format!("topic=\"{bad}\"");
+        let known = metric(port, "strandline_log_damaged_ranges", &[&label]);
+        if runs > 0.0 && aside == 1.0 && known == 1.0 {
             Ok(())
         } else {
-            Err(format!("{runs} runs, {aside} set aside"))
+            Err(format!("{runs} runs, {aside} set aside, {known} known"))
         }
     });
     models[1].check(&bootstrap, good);
@@ -420,4 +423,126 @@ fn a_damaged_partition_is_set_aside_and_the_others_are_cleaned() {
     assert!(line.contains(&*name) && line.contains("position"), "{line}");
     broker.stop();
     dump(&folder(&broker, good));
+}
+
+/// The processor time that each of the broker's cleaner threads has used, in the kernel's ticks.
+fn cleaner_ticks(broker: &Broker) -> Vec<u64> {
+    let tasks = format!("/proc/{}/task", broker.pid());
+    let mut ticks = Vec::new();
+    for task in std::fs::read_dir(tasks).expect("lists").flatten() {
+        let read = |name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+        if !read("comm").starts_with("log-cleaner-") {
+            continue;
+        }
+        let stat = read("stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split(' ').collect();
+        // Behind the name: user and system time are the 12th and 13th.
+        let number = |at: usize| fields.get(at).and_then(|n| n.parse::<u64>().ok());
+        ticks.push(number(12).unwrap_or(0) + number(13).unwrap_or(0));
+    }
+    ticks
+}
+
+#[test]
+fn several_threads_clean_at_once_and_each_log_by_one() {
+    let mut options: Vec<&str> = EAGER.to_vec();
+    options.push("log.cleaner.threads=3");
+    let mut broker = Broker::start(BrokerOptions::with(&options));
+    let bootstrap = broker.bootstrap();
+    assert_eq!(cleaner_ticks(&broker).len(), 3, "three threads");
+    let topics: Vec<String> = (0..6).map(|number| format!("keyed-{number}")).collect();
+    let mut models: Vec<Model> = topics.iter().map(|_| Model::default()).collect();
+    for topic in &topics {
+        librdkafka::create_topic(&bootstrap, topic, 1, SMALL_SEGMENTS);
+    }
+    for _ in 0..8 {
+        for (topic, model) in topics.iter().zip(&mut models) {
+            model.put(&bootstrap, topic, "none", 0..400);
+        }
+    }
+    wait_until("all six are cleaned", DEADLINE, || {
+        let left: Vec<u64> = topics
+            .iter()
+            .map(|topic| log_bytes(&folder(&broker, topic)))
+            .collect();
+        // Eight times the same keys were written, 50,000 bytes each time.
+        match left.iter().all(|left| *left < 200_000) {
+            true => Ok(()),
+            false => Err(format!("{left:?}")),
+        }
+    });
+    for (topic, model) in topics.iter().zip(&models) {
+        model.check(&bootstrap, topic);
+    }
+    let port = broker.http_port();
+    assert_eq!(
+        metric(port, "strandline_thread_deaths_total", &["log-cleaner"]),
+        0.0
+    );
+    assert_eq!(metric(port, UNCLEANABLE, &[]), 0.0);
+    let busy = cleaner_ticks(&broker);
+    println!("ticks of the threads: {busy:?}");
+    broker.stop();
+    for topic in &topics {
+        dump(&folder(&broker, topic));
+    }
+}
+
+#[test]
+fn a_disk_that_does_not_read_costs_its_partition_the_cleaning_and_no_other() {
+    let (bad, good) = ("unreadable", "readable");
+    let mut broker = Broker::start(BrokerOptions::with(EAGER));
+    let bootstrap = broker.bootstrap();
+    let mut models = [Model::default(), Model::default()];
+    let deletes: Vec<_> = SMALL_SEGMENTS
+        .iter()
+        .map(|(name, value)| match *name {
+            "cleanup.policy" => ("cleanup.policy", "delete"),
+            _ => (*name, *value),
+        })
+        .collect();
+    for (topic, model) in [bad, good].iter().zip(&mut models) {
+        librdkafka::create_topic(&bootstrap, topic, 1, &deletes);
+        for _ in 0..6 {
+            model.put(&bootstrap, topic, "none", 0..500);
+        }
+    }
+    let paths = files(&folder(&broker, bad), ".log");
+    let Some((mut strace, calls)) = crate::faults::inject_eio(&broker, "pread64", &paths) else {
+        println!("this machine does not permit ptrace, so no read could be made to fail");
+        return;
+    };
+    for topic in [bad, good] {
+        crate::strandline::block_on(async {
+            let resource = strandline_client::ConfigResource::topic(topic);
+            let changes = [("cleanup.policy", Some("compact"))];
+            let admin = crate::strandline::admin(&bootstrap);
+            let altered = admin.alter_configs(&resource, &changes).await;
+            altered.expect("the topic's configs are altered");
+        });
+    }
+    wait_until("one is set aside, one is cleaned", DEADLINE, || {
+        let port = broker.http_port();
+        let (runs, aside) = (metric(port, RUNS, &[]), metric(port, UNCLEANABLE, &[]));
+        match runs > 0.0 && aside == 1.0 {
+            true => Ok(()),
+            false => Err(format!("{runs} runs, {aside} set aside")),
+        }
+    });
+    assert!(
+        std::fs::read_to_string(calls)
+            .expect("strace has written")
+            .contains("INJECTED")
+    );
+    let log = std::fs::read_to_string(broker.log()).expect("it can be read");
+    assert!(
+        log.lines()
+            .any(|line| line.contains("set aside") && line.contains("unreadable-0")),
+        "a line tells of it"
+    );
+    strace.kill();
+    for (topic, model) in [bad, good].iter().zip(&models) {
+        model.check(&bootstrap, topic);
+    }
+    broker.stop();
 }

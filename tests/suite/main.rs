@@ -8,6 +8,7 @@ mod demo;
 mod disk_full;
 mod docs;
 mod export;
+mod faults;
 mod frames;
 mod fuzz;
 mod imports;

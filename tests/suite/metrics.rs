@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::Duration;
 
-use kafka_protocol::messages::{FetchRequest, ProduceRequest};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    CreateTopicsRequest, DeleteTopicsRequest, FetchRequest, HeartbeatRequest, ListOffsetsRequest,
+    MetadataRequest, ProduceRequest, TopicName,
+};
 use strandline_tests::{Broker, BrokerOptions, Exposition, http_get, now_ms, wait_until};
 
-use crate::librdkafka;
+use crate::librdkafka::create_topic;
 use crate::raw::{
-    DEADLINE, FETCH_VERSION, PRODUCE_VERSION, RawClient, batch, fetch_request, produce_request,
+    DEADLINE, FETCH_VERSION, PRODUCE_VERSION, RawClient, batch, fetch_request, name,
+    produce_request,
 };
 
 const TOPIC: &str = "seen";
@@ -82,7 +89,7 @@ fn the_metrics_fit_the_work() {
     ]));
     let before = scrape(&broker);
     let segment_bytes = SEGMENT_BYTES.to_string();
-    librdkafka::create_topic(
+    create_topic(
         &broker.bootstrap(),
         TOPIC,
         2,
@@ -237,4 +244,74 @@ fn a_thousand_topics_have_series_of_their_own_and_the_rest_share_one() {
     let page = scrape(&broker);
     assert_eq!(page.sum("strandline_topic_bytes_in_total", &others), bytes);
     assert_eq!(page.sum("strandline_log_size_bytes", &others), bytes);
+}
+
+/// Every API counts the errors of its answers under Kafka's names for them.
+#[test]
+fn errors_are_counted_by_api_and_code() {
+    let broker = Broker::start(BrokerOptions::with(&["auto.create.topics.enable=false"]));
+    create_topic(&broker.bootstrap(), "there", 1, &[]);
+    let mut client = RawClient::connect(broker.port());
+    let topic = |text: &str| TopicName(name(text));
+
+    let metadata = MetadataRequest::default()
+        .with_topics(Some(vec![
+            MetadataRequestTopic::default().with_name(Some(topic("nowhere"))),
+        ]))
+        .with_allow_auto_topic_creation(false);
+    let answer = client.ask::<MetadataRequest>(9, &metadata);
+    assert_eq!(answer.topics[0].error_code, 3);
+
+    let partition = |index| {
+        ListOffsetsPartition::default()
+            .with_partition_index(index)
+            .with_timestamp(-1)
+    };
+    let list = ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
+        .with_topics(vec![
+            ListOffsetsTopic::default()
+                .with_name(topic("there"))
+                .with_partitions(vec![partition(7), partition(8)]),
+        ]);
+    let answer = client.ask::<ListOffsetsRequest>(7, &list);
+    assert_eq!(answer.topics[0].partitions[0].error_code, 3);
+
+    let heartbeat = HeartbeatRequest::default()
+        .with_group_id(name("nobody").into())
+        .with_generation_id(1)
+        .with_member_id(name("a-member"));
+    let answer = client.ask::<HeartbeatRequest>(4, &heartbeat);
+    assert_eq!(answer.error_code, 16);
+
+    let create = CreateTopicsRequest::default()
+        .with_timeout_ms(10_000)
+        .with_topics(vec![
+            CreatableTopic::default()
+                .with_name(topic("there"))
+                .with_num_partitions(1)
+                .with_replication_factor(1),
+        ]);
+    let answer = client.ask::<CreateTopicsRequest>(5, &create);
+    assert_eq!(answer.topics[0].error_code, 36);
+
+    let delete = DeleteTopicsRequest::default()
+        .with_timeout_ms(10_000)
+        .with_topic_names(vec![topic("nowhere")]);
+    let answer = client.ask::<DeleteTopicsRequest>(5, &delete);
+    assert_eq!(answer.responses[0].error_code, 3);
+
+    let page = scrape(&broker);
+    for (api, error, count) in [
+        ("Metadata", "UNKNOWN_TOPIC_OR_PARTITION", 1.0),
+        ("ListOffsets", "UNKNOWN_TOPIC_OR_PARTITION", 2.0),
+        ("Heartbeat", "NOT_COORDINATOR", 1.0),
+        ("CreateTopics", "TOPIC_ALREADY_EXISTS", 1.0),
+        ("DeleteTopics", "UNKNOWN_TOPIC_OR_PARTITION", 1.0),
+        ("Produce", "UNKNOWN_TOPIC_OR_PARTITION", 0.0),
+    ] {
+        let labels = [("api", api), ("error", error)];
+        let counted = page.sum("strandline_request_errors_total", &labels);
+        assert_eq!(counted, count, "{api} {error}");
+    }
 }

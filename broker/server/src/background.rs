@@ -1,16 +1,16 @@
 //! What runs beside the requests: rolling, flushing sealed segments, retention, checkpoints, producer expiry. Unsynced
 //! bytes are [`crate::flusher`]'s.
 //!
-//! Each kind of work has one task and does its disk IO on a blocking thread, one pass after the other. Rolling looks
-//! only at partitions that were appended to since their last roll; retention, checkpoints and expiry walk all logs,
-//! minutes apart. Retention of tiered topics is the tier's.
+//! Each kind of work has one task and does its disk IO on a blocking thread, one pass after the other. No pass walks all
+//! logs: it looks at those that changed since the last one, and at those of which something falls due. Retention of
+//! tiered topics is the tier's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use strandline_log::{LogManager, TierView, TopicPartition};
+use strandline_log::{Log, LogManager, TierView, TimestampMs, TopicPartition};
 use strandline_tiering::Tier;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -25,11 +25,53 @@ use crate::replica_manager::ReplicaManager;
 const ROLL_INTERVAL: Duration = Duration::from_secs(1);
 const PURGE_INTERVAL: Duration = Duration::from_secs(15);
 
+/// After a failed roll.
+const ROLL_RETRY_MS: TimestampMs = 10_000;
+
+/// Partitions with records in their active segment, by when that is to be sealed.
+struct OpenSegments<P> {
+    partitions: HashMap<TopicPartition, (TimestampMs, P)>,
+    due: BTreeSet<(TimestampMs, TopicPartition)>,
+}
+
+impl<P> Default for OpenSegments<P> {
+    fn default() -> Self {
+        Self {
+            partitions: HashMap::new(),
+            due: BTreeSet::new(),
+        }
+    }
+}
+
+impl<P> OpenSegments<P> {
+    fn insert(&mut self, tp: &TopicPartition, at_ms: TimestampMs, partition: P) {
+        self.remove(tp);
+        self.due.insert((at_ms, tp.clone()));
+        self.partitions.insert(tp.clone(), (at_ms, partition));
+    }
+
+    fn remove(&mut self, tp: &TopicPartition) -> Option<P> {
+        let (at_ms, partition) = self.partitions.remove(tp)?;
+        self.due.remove(&(at_ms, tp.clone()));
+        Some(partition)
+    }
+
+    /// The next one whose time has come.
+    fn pop_due(&mut self, now_ms: TimestampMs) -> Option<P> {
+        let (_, tp) = self.due.first().filter(|(at_ms, _)| *at_ms <= now_ms)?;
+        let tp = tp.clone();
+        self.remove(&tp)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
 /// What partitions tell the background work. Cheap to clone.
 #[derive(Clone)]
 pub struct Upkeep {
-    /// Partitions with records in their active segment.
-    open: Arc<Mutex<HashMap<TopicPartition, Arc<Partition>>>>,
+    open: Arc<Mutex<OpenSegments<Arc<Partition>>>>,
     sealed: mpsc::UnboundedSender<Arc<Partition>>,
 }
 
@@ -45,9 +87,21 @@ impl Upkeep {
 
     /// The first append since the partition's last roll.
     pub fn opened(&self, partition: &Arc<Partition>) {
-        self.open
-            .lock()
-            .insert(partition.topic_partition().clone(), Arc::clone(partition));
+        if let Some(at_ms) = partition.log().rolls_at_ms() {
+            let tp = partition.topic_partition();
+            self.open.lock().insert(tp, at_ms, Arc::clone(partition));
+        }
+    }
+
+    /// The partition's settings have changed: its segment may have to be rolled at another time.
+    pub fn reconsider(&self, partition: &Arc<Partition>) {
+        let tp = partition.topic_partition();
+        let mut open = self.open.lock();
+        if open.remove(tp).is_some()
+            && let Some(at_ms) = partition.log().rolls_at_ms()
+        {
+            open.insert(tp, at_ms, Arc::clone(partition));
+        }
     }
 
     /// A segment was sealed: it is to be flushed, and then uploaded.
@@ -121,9 +175,7 @@ impl Background {
                 ms("producer.id.expiration.check.interval.ms"),
                 initial,
                 work(logs, |logs| {
-                    for log in logs.logs() {
-                        log.expire_producers(clock::now_ms());
-                    }
+                    logs.expire_producers(clock::now_ms());
                 }),
             ),
             runtime.spawn(flush_sealed(sealed, Arc::clone(tier), stopped.clone())),
@@ -172,57 +224,68 @@ async fn repeat(
 /// Seals segments that are as old as their topic lets them get.
 fn roll(upkeep: &Upkeep) {
     let now_ms = clock::now_ms();
-    let open: Vec<Arc<Partition>> = upkeep.open.lock().values().cloned().collect();
-    for partition in open {
+    loop {
+        let Some(partition) = upkeep.open.lock().pop_due(now_ms) else {
+            return;
+        };
         if partition.is_closed() {
-            upkeep.open.lock().remove(partition.topic_partition());
             continue;
         }
-        match partition.log().maybe_roll(now_ms) {
+        let again_ms = match partition.log().maybe_roll(now_ms) {
             Ok(rolled) => {
                 if rolled {
                     upkeep.sealed(&partition);
                 }
-                // An append that comes now either is seen here or finds the mark gone and opens it again: it writes
-                // first and marks then, and marking takes this lock.
-                let mut open = upkeep.open.lock();
+                // An append that comes now either is seen below or finds the mark gone and enters the partition itself:
+                // it writes first and marks then.
                 partition.set_open(false);
-                if partition.log().active_segment_base_offset() == partition.log().log_end_offset()
-                {
-                    open.remove(partition.topic_partition());
-                } else {
-                    partition.set_open(true);
-                }
+                // Of a segment that was rolled meanwhile by its size, the time has not come.
+                partition.log().rolls_at_ms()
             }
             Err(error) => {
                 tracing::error!(partition = %partition.topic_partition(), %error, "could not roll the log");
+                Some(now_ms.saturating_add(ROLL_RETRY_MS))
             }
+        };
+        if let Some(at_ms) = again_ms {
+            partition.set_open(true);
+            // Not this pass again, whatever its settings say.
+            let at_ms = at_ms.max(now_ms.saturating_add(1));
+            let tp = partition.topic_partition().clone();
+            upkeep.open.lock().insert(&tp, at_ms, partition);
         }
     }
 }
 
 fn retain(logs: &LogManager) {
     let now_ms = clock::now_ms();
-    for log in logs.logs() {
-        if log.config().remote_storage_enable {
-            continue;
-        }
-        let plan = log.plan_retention(now_ms, &TierView::default());
-        if plan.is_empty() {
-            continue;
-        }
-        match log.apply_retention(&plan, now_ms) {
-            Ok(deleted) if deleted.segments == 0 => {}
-            Ok(deleted) => tracing::info!(
-                partition = %log.topic_partition(),
-                segments = deleted.segments,
-                bytes = deleted.bytes,
-                log_start = log.log_start_offset(),
-                "retention deleted segments"
-            ),
-            Err(error) => {
-                tracing::error!(partition = %log.topic_partition(), %error, "retention failed")
+    for log in logs.due_for_retention(now_ms) {
+        let succeeded = log.config().remote_storage_enable || retain_log(&log, now_ms);
+        logs.retained(&log, succeeded, now_ms);
+    }
+}
+
+fn retain_log(log: &Log, now_ms: TimestampMs) -> bool {
+    let plan = log.plan_retention(now_ms, &TierView::default());
+    if plan.is_empty() {
+        return true;
+    }
+    match log.apply_retention(&plan, now_ms) {
+        Ok(deleted) => {
+            if deleted.segments > 0 {
+                tracing::info!(
+                    partition = %log.topic_partition(),
+                    segments = deleted.segments,
+                    bytes = deleted.bytes,
+                    log_start = log.log_start_offset(),
+                    "retention deleted segments"
+                );
             }
+            true
+        }
+        Err(error) => {
+            tracing::error!(partition = %log.topic_partition(), %error, "retention failed");
+            false
         }
     }
 }
@@ -257,5 +320,31 @@ async fn flush_sealed(
             }
             Err(_) => tracing::error!("flushing a sealed segment failed by a bug"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_sees_only_segments_whose_time_has_come() {
+        let tp = |number| TopicPartition::new("t", number);
+        let mut open = OpenSegments::default();
+        for number in 0..1_000 {
+            open.insert(&tp(number), 1_000 + i64::from(number), number);
+        }
+        let mut looks = 0;
+        for now_ms in 0..1_000 {
+            looks += usize::from(open.pop_due(now_ms).is_some());
+        }
+        assert_eq!(looks, 0, "nothing was due");
+        assert_eq!(open.pop_due(1_001), Some(0));
+        open.insert(&tp(1), 5_000, 1);
+        assert_eq!(open.pop_due(1_001), None, "it was entered for later");
+        open.remove(&tp(2));
+        assert_eq!(open.pop_due(1_003), Some(3));
+        assert_eq!(open.pop_due(1_003), None);
+        assert_eq!((open.partitions.len(), open.due.len()), (997, 997));
     }
 }

@@ -40,6 +40,7 @@ use crate::net::{
     NetworkMetrics, NetworkThreads, RequestMetrics, SocketOptions,
 };
 use crate::supervisor::Supervisor;
+use crate::threads::Threads;
 
 /// Request memory when queued.max.request.bytes is -1.
 const REQUEST_MEMORY_BYTES: usize = 128 << 20;
@@ -127,6 +128,7 @@ impl Broker {
         let health = Arc::new(BrokerHealth {
             ready: AtomicBool::new(false),
             supervisor: Arc::clone(&supervisor),
+            threads: apis.threads.clone(),
             tier: Arc::clone(&tier),
             logs: Arc::clone(&logs),
             apis: Arc::clone(&apis),
@@ -482,6 +484,7 @@ fn serve_http(
 struct BrokerHealth {
     ready: AtomicBool,
     supervisor: Arc<Supervisor>,
+    threads: Threads,
     tier: Arc<Tier>,
     logs: Arc<LogManager>,
     apis: Arc<Apis>,
@@ -501,6 +504,11 @@ impl Health for BrokerHealth {
             report
                 .problems
                 .push(format!("the task {task} died and is started again shortly"));
+        }
+        for thread in self.threads.down() {
+            report.problems.push(format!(
+                "the thread {thread} died and is started again shortly"
+            ));
         }
         for dir in self.logs.unusable_dirs() {
             report.problems.push(format!(

@@ -6,13 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use prometheus::Registry;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -24,6 +20,7 @@ use strandline_log::{LogError, LogManager};
 
 use crate::clock;
 use crate::ids;
+use crate::threads::{ThreadGroup, ThreadStop, Threads};
 
 /// Added to the threads' niceness.
 const NICE: i32 = 5;
@@ -31,8 +28,7 @@ const NICE: i32 = 5;
 const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
 pub struct CleanerDriver {
-    worker: Arc<Worker>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Arc<ThreadGroup>,
 }
 
 struct Worker {
@@ -42,10 +38,6 @@ struct Worker {
     throttler: Throttler,
     metrics: CleanerMetrics,
     backoff: Duration,
-    stopping: AtomicBool,
-    /// Held only to wait.
-    resting: Mutex<()>,
-    woken: Condvar,
 }
 
 impl CleanerDriver {
@@ -53,6 +45,7 @@ impl CleanerDriver {
     pub fn start(
         values: &BTreeMap<String, String>,
         logs: &Arc<LogManager>,
+        threads: &Threads,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let config = CleanerConfig::from_map(values);
@@ -64,82 +57,46 @@ impl CleanerDriver {
             throttler: Throttler::new(config.io_bytes_per_second_max),
             metrics: CleanerMetrics::new(registry)?,
             backoff: Duration::from_millis(config.backoff_ms.max(1)),
-            stopping: AtomicBool::new(false),
-            resting: Mutex::new(()),
-            woken: Condvar::new(),
             cleaner: Cleaner::new(config.clone(), ids::seed()),
         });
         let count = if config.enable { config.threads } else { 0 };
         if count == 0 {
             tracing::warn!("the log cleaner is off: compacted topics grow for ever");
         }
-        let threads = (0..count)
-            .map(|i| {
-                let worker = Arc::clone(&worker);
-                std::thread::Builder::new()
-                    .name(format!("log-cleaner-{i}"))
-                    .spawn(move || worker.run())
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            worker,
-            threads: Mutex::new(threads),
-        })
+        let threads = Arc::new(threads.group("log-cleaner"));
+        for i in 0..count {
+            let worker = Arc::clone(&worker);
+            threads.spawn(format!("log-cleaner-{i}"), move |stop| worker.run(stop))?;
+        }
+        Ok(Self { threads })
     }
 
     /// Ends the threads; a round that is under way is given up.
     pub async fn shutdown(&self) {
-        self.worker.stop();
-        let threads = std::mem::take(&mut *self.threads.lock());
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().all(|thread| thread.join().is_ok())
-        });
-        if !matches!(joined.await, Ok(true)) {
-            tracing::error!("a cleaner thread had died; this is a bug");
+        self.threads.stop();
+        let threads = Arc::clone(&self.threads);
+        if tokio::task::spawn_blocking(move || threads.join())
+            .await
+            .is_err()
+        {
+            tracing::error!("ending the cleaner failed by a bug");
         }
     }
 }
 
 impl Worker {
-    fn stop(&self) {
-        let resting = self.resting.lock();
-        self.stopping.store(true, Ordering::Release);
-        drop(resting);
-        self.woken.notify_all();
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
-    }
-
-    /// Waits, at most until it is time to stop.
-    fn rest(&self, time: Duration) {
-        let deadline = clock::now() + time;
-        let mut resting = self.resting.lock();
-        while !self.is_stopping() {
-            if self.woken.wait_until(&mut resting, deadline).timed_out() {
+    fn run(&self, stop: &ThreadStop) {
+        // On Linux this is the calling thread's alone. Refused, the thread is as important as the others.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        while !stop.is_set() {
+            if !self.clean_filthiest(stop) && stop.wait(self.backoff) {
                 return;
             }
         }
     }
 
-    fn run(&self) {
-        // On Linux this is the calling thread's alone. Refused, the thread is as important as the others.
-        let _ = rustix::process::nice(NICE);
-        while !self.is_stopping() {
-            let cleaned = catch_unwind(AssertUnwindSafe(|| self.clean_filthiest()));
-            if cleaned.is_err() {
-                tracing::error!("a round of cleaning failed by a bug");
-                self.metrics.failures.inc();
-            }
-            if !matches!(cleaned, Ok(true)) {
-                self.rest(self.backoff);
-            }
-        }
-    }
-
     /// True when there may be more to do at once.
-    fn clean_filthiest(&self) -> bool {
+    fn clean_filthiest(&self, stop: &ThreadStop) -> bool {
         let now_ms = clock::now_ms();
         let grabbed = self.manager.grab_filthiest(&self.logs.logs(), now_ms);
         self.show_seen();
@@ -147,14 +104,14 @@ impl Worker {
             return false;
         };
         let guard = GiveBack {
-            manager: &self.manager,
+            worker: self,
             grabbed: &grabbed,
         };
         let begun = clock::now();
         let result = self
             .cleaner
             .clean(&grabbed.log, &grabbed.plan, now_ms, &mut |bytes| {
-                self.pace(bytes)
+                self.pace(bytes, stop)
             });
         let took = begun.elapsed();
         self.metrics.seconds.inc_by(took.as_secs_f64());
@@ -179,12 +136,9 @@ impl Worker {
         }
     }
 
-    fn pace(&self, bytes: u64) -> ControlFlow<()> {
+    fn pace(&self, bytes: u64, stop: &ThreadStop) -> ControlFlow<()> {
         let wait = self.throttler.observe(bytes, clock::now());
-        if !wait.is_zero() {
-            self.rest(wait);
-        }
-        if self.is_stopping() {
+        if stop.wait(wait) {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
@@ -213,6 +167,11 @@ impl Worker {
             tracing::warn!(%partition, %error, "cleaning failed and is tried again");
             self.postpone(grabbed, FAILURE_PAUSE);
             return;
+        }
+        if let LogError::Corrupt { path, position, .. } = error
+            && let Err(error) = log.examine(path, *position)
+        {
+            tracing::warn!(%partition, %error, "the damage could not be looked at");
         }
         self.manager.set_aside(log);
         self.show_seen();
@@ -271,15 +230,22 @@ impl Worker {
     }
 }
 
-/// Gives a log back when its round ends in any way that nobody has taken care of, a panic too.
+/// Gives a log back when its round ends in any way that nobody has taken care of. One that a bug of ours cannot clean
+/// is set aside, so that the others get their turn.
 struct GiveBack<'a> {
-    manager: &'a LogCleanerManager,
+    worker: &'a Worker,
     grabbed: &'a Grabbed,
 }
 
 impl Drop for GiveBack<'_> {
     fn drop(&mut self) {
-        self.manager.give_back(&self.grabbed.log);
+        let manager = &self.worker.manager;
+        if std::thread::panicking() {
+            self.worker.metrics.failures.inc();
+            manager.set_aside(&self.grabbed.log);
+        } else {
+            manager.give_back(&self.grabbed.log);
+        }
     }
 }
 

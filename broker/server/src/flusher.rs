@@ -5,15 +5,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus::{Histogram, HistogramOpts, IntGaugeVec, Opts, Registry};
 use strandline_log::LogManager;
 
 use crate::clock;
+use crate::threads::{ThreadGroup, ThreadStop, Threads};
 
 /// The longest sleep; whoever has work for the flusher wakes it before.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 struct Shared {
     logs: Arc<LogManager>,
     bytes_max: u64,
-    stopping: AtomicBool,
     seconds: Histogram,
     unflushed_bytes: IntGaugeVec,
 }
@@ -29,7 +26,7 @@ struct Shared {
 pub struct Flusher {
     shared: Arc<Shared>,
     dirs: Vec<PathBuf>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: ThreadGroup,
 }
 
 impl Flusher {
@@ -37,6 +34,7 @@ impl Flusher {
     pub fn start(
         logs: &Arc<LogManager>,
         bytes_max: u64,
+        threads: &Threads,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let seconds = Histogram::with_opts(
@@ -58,44 +56,38 @@ impl Flusher {
         let shared = Arc::new(Shared {
             logs: Arc::clone(logs),
             bytes_max,
-            stopping: AtomicBool::new(false),
             seconds,
             unflushed_bytes,
         });
         let dirs = logs.dirs();
-        let mut threads = Vec::with_capacity(dirs.len());
+        let threads = threads.group("flush");
         for (number, dir) in dirs.iter().cloned().enumerate() {
             let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new()
-                .name(format!("flush-{number}"))
-                .spawn(move || shared.run(&dir))?;
-            threads.push(thread);
+            threads.spawn(format!("flush-{number}"), move |stop| {
+                shared.run(&dir, stop)
+            })?;
         }
         Ok(Self {
             shared,
             dirs,
-            threads: Mutex::new(threads),
+            threads,
         })
     }
 
     /// Ends the threads after the pass that they are in. Blocks.
     pub fn shutdown(&self) {
-        self.shared.stopping.store(true, Ordering::Release);
+        self.threads.stop();
         for dir in &self.dirs {
             if let Some(health) = self.shared.logs.health(dir) {
                 health.unflushed().wake();
             }
         }
-        for thread in std::mem::take(&mut *self.threads.lock()) {
-            if thread.join().is_err() {
-                tracing::error!("a flusher had panicked");
-            }
-        }
+        self.threads.join();
     }
 }
 
 impl Shared {
-    fn run(&self, dir: &Path) {
+    fn run(&self, dir: &Path, stop: &ThreadStop) {
         let Some(health) = self.logs.health(dir) else {
             return;
         };
@@ -104,7 +96,7 @@ impl Shared {
         let gauge = self
             .unflushed_bytes
             .with_label_values(&[&dir.display().to_string()]);
-        while !self.stopping.load(Ordering::Acquire) {
+        while !stop.is_set() {
             let until_deadline = unflushed.next_deadline_ms().map(|at_ms| {
                 Duration::from_millis(u64::try_from(at_ms - clock::now_ms()).unwrap_or(0))
             });

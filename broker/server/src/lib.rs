@@ -30,6 +30,7 @@ pub mod replica_manager;
 pub mod restore;
 pub mod scrubber;
 pub mod supervisor;
+pub mod threads;
 pub mod tier_driver;
 pub mod time_histogram;
 pub mod topic_config;

@@ -15,7 +15,7 @@ struct Sum {
     of: fn(&Log) -> f64,
 }
 
-const SUMS: [Sum; 3] = [
+const SUMS: [Sum; 4] = [
     Sum {
         name: "strandline_log_size_bytes",
         help: "Bytes of record batches in the topic's logs on this broker's disks (Kafka's Log Size).",
@@ -30,6 +30,11 @@ const SUMS: [Sum; 3] = [
         name: "strandline_log_unflushed_records",
         help: "Records of the topic's logs that no fsync has covered yet.",
         of: |log| log.unflushed_records().max(0) as f64,
+    },
+    Sum {
+        name: "strandline_log_damaged_ranges",
+        help: "Ranges of the topic's logs whose batches the disk has damaged; fetches of them get CORRUPT_MESSAGE.",
+        of: |log| log.damage_count() as f64,
     },
 ];
 

@@ -237,6 +237,7 @@ impl ReplicaManager {
             for partition in &partitions {
                 partition.log().set_config(Arc::clone(&config));
                 partition.on_config_changed();
+                self.upkeep.reconsider(partition);
             }
         }
         partitions

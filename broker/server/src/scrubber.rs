@@ -5,12 +5,12 @@
 //! counted here. One thread goes round all logs; a log's pass may take many steps.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use prometheus::{IntCounter, Registry};
 use strandline_log::{Log, LogManager, ScrubPoint};
+
+use crate::threads::{ThreadGroup, ThreadStop, Threads};
 
 /// So much is read between two sleeps.
 const STEP_BYTES: u64 = 1 << 20;
@@ -20,15 +20,12 @@ const PAUSE: Duration = Duration::from_secs(60);
 struct Shared {
     logs: Arc<LogManager>,
     bytes_per_second: u64,
-    stopping: Mutex<bool>,
-    stop: Condvar,
     bytes: IntCounter,
     damages: IntCounter,
 }
 
 pub struct Scrubber {
-    shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: ThreadGroup,
 }
 
 impl Scrubber {
@@ -36,6 +33,7 @@ impl Scrubber {
     pub fn start(
         logs: &Arc<LogManager>,
         bytes_per_second: u64,
+        threads: &Threads,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let bytes = IntCounter::new(
@@ -48,56 +46,42 @@ impl Scrubber {
             "Batches below the recovery point that the scrub has found damaged.",
         )?;
         registry.register(Box::new(damages.clone()))?;
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             logs: Arc::clone(logs),
             bytes_per_second,
-            stopping: Mutex::new(false),
-            stop: Condvar::new(),
             bytes,
             damages,
-        });
-        let thread = match bytes_per_second {
-            0 => None,
-            _ => {
-                let shared = Arc::clone(&shared);
-                let thread = std::thread::Builder::new().name("scrub".to_owned());
-                Some(thread.spawn(move || shared.run())?)
-            }
         };
-        Ok(Self {
-            shared,
-            thread: Mutex::new(thread),
-        })
+        let threads = threads.group("scrub");
+        if bytes_per_second > 0 {
+            threads.spawn("scrub".to_owned(), move |stop| shared.run(stop))?;
+        }
+        Ok(Self { threads })
     }
 
     /// Ends the thread after the step that it is in. Blocks.
     pub fn shutdown(&self) {
-        *self.shared.stopping.lock() = true;
-        self.shared.stop.notify_all();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the scrub had panicked");
-        }
+        self.threads.stop();
+        self.threads.join();
     }
 }
 
 impl Shared {
-    fn run(&self) {
+    fn run(&self, stop: &ThreadStop) {
         loop {
             for log in self.logs.logs() {
-                if !self.scrub(&log) {
+                if !self.scrub(&log, stop) {
                     return;
                 }
             }
-            if self.stops_within(PAUSE) {
+            if stop.wait(PAUSE) {
                 return;
             }
         }
     }
 
     /// Goes through one log. False when the scrub is to end.
-    fn scrub(&self, log: &Log) -> bool {
+    fn scrub(&self, log: &Log, stop: &ThreadStop) -> bool {
         let mut from = ScrubPoint::default();
         loop {
             let step = match log.scrub(from, STEP_BYTES.min(self.bytes_per_second)) {
@@ -110,7 +94,7 @@ impl Shared {
             self.bytes.inc_by(step.bytes);
             self.damages.inc_by(step.damages as u64);
             let earned = Duration::from_secs_f64(step.bytes as f64 / self.bytes_per_second as f64);
-            if step.bytes > 0 && self.stops_within(earned) {
+            if step.bytes > 0 && stop.wait(earned) {
                 return false;
             }
             match step.next {
@@ -118,15 +102,5 @@ impl Shared {
                 None => return true,
             }
         }
-    }
-
-    /// Sleeps, unless the broker goes down meanwhile.
-    fn stops_within(&self, time: Duration) -> bool {
-        let mut stopping = self.stopping.lock();
-        if !*stopping {
-            // A timeout is what is hoped for.
-            let _ = self.stop.wait_for(&mut stopping, time);
-        }
-        *stopping
     }
 }

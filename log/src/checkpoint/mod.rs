@@ -6,6 +6,7 @@
 mod atomic_file;
 mod checkpoint_file;
 mod clean_shutdown_file;
+mod damage_file;
 mod error;
 mod meta_properties;
 mod offset_checkpoint_file;
@@ -17,6 +18,7 @@ mod tests;
 pub use atomic_file::{sync_dir, write_atomically};
 pub(crate) use checkpoint_file::{parse_checkpoint, write_checkpoint};
 pub use clean_shutdown_file::CleanShutdownFile;
+pub use damage_file::{DamageEntry, DamageFile};
 pub use error::StateFileError;
 pub use meta_properties::MetaProperties;
 pub use offset_checkpoint_file::{

@@ -246,6 +246,7 @@ impl Log {
         self.tail
             .write()
             .publish(end_offset, active.base_offset(), active.size());
+        self.note_change();
         let log_start_offset = self.log_start_offset();
         for batch in &run.batches {
             answers[batch.index] = Some(Ok(AppendInfo {

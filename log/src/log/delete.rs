@@ -90,6 +90,7 @@ impl Log {
             return Ok(false);
         }
         self.log_start.store(offset, Ordering::Release);
+        self.note_change();
         self.epochs.lock().truncate_from_start(offset);
         let mut producers = self.producers.lock();
         producers.on_log_start(offset);
@@ -129,6 +130,7 @@ impl Log {
                 .lock()
                 .truncate_from_start(self.log_start_offset());
         }
+        self.note_change();
         self.forget_damages();
         self.snapshots.lock().delete_below(local_start)?;
         deleted.local_log_start_offset = self.local_log_start_offset();
@@ -182,6 +184,22 @@ impl Log {
             }
         }
         Ok(())
+    }
+
+    /// When [`Self::purge`] has the next file to remove.
+    pub(crate) fn purge_due_ms(&self) -> Option<TimestampMs> {
+        let delay_ms = self.config().file_delete_delay_ms;
+        let deleted = self.deleted.lock();
+        let first = deleted.iter().filter_map(|file| file.since_ms).min();
+        first.map(|since_ms| since_ms.saturating_add(delay_ms))
+    }
+
+    /// When the first segment expires, if nothing changes before; `None` when nothing expires by time.
+    pub(crate) fn retention_due_ms(&self) -> Option<TimestampMs> {
+        let segments = self.segments.snapshot();
+        // What cannot be read is not deleted.
+        let first = segments.first()?.meta().ok()?;
+        retention::expires_at_ms(&first, segments.len() == 1, &self.config())
     }
 
     /// Unlinks deleted files whose delay is over, counted from the first call that saw them. Tells how many are gone.

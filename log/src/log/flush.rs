@@ -56,6 +56,7 @@ impl Log {
         let synced = self.sync_up_to(end);
         if synced.is_ok() {
             self.recovery_point.fetch_max(end, Ordering::AcqRel);
+            self.note_change();
         }
         if self.unflushed_records() > 0 {
             // Not all of the older records were covered.

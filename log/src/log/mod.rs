@@ -37,12 +37,14 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub(crate) use damage::{DAMAGES_MAX, headless, read_damages};
 pub use damage::{Damage, ScrubPoint, Scrubbed};
 pub(crate) use producers::{Replayed, replay, txn_index_path};
 pub use replace_segments::{ReplaceError, SwapOp, SwapStep};
 pub use tier_start::TierStart;
 pub use types::*;
 
+use crate::changes::ChangeMark;
 use crate::dir_health::DirHealth;
 use crate::file_cache::FileCache;
 use crate::leader_epoch::LeaderEpochFileCache;
@@ -98,6 +100,10 @@ pub struct Log {
     /// By their first offsets.
     damages: Mutex<BTreeMap<Offset, Damage>>,
     is_damaged: AtomicBool,
+    /// What is known is not written down.
+    damages_changed: AtomicBool,
+    /// The directory's list of changed logs has this one.
+    change_mark: ChangeMark,
     /// Something was written since a clean stop.
     changed: AtomicBool,
     closed: AtomicBool,
@@ -128,6 +134,7 @@ impl Log {
 
     pub fn set_config(&self, config: Arc<LogConfig>) {
         *self.config.write() = Arc::clone(&config);
+        self.note_change();
         let since = self.unflushed_since_ms.load(Ordering::Acquire);
         if since > NO_TIMESTAMP {
             self.note_deadline(&config, since);
@@ -171,6 +178,9 @@ impl Log {
     pub fn set_high_watermark(&self, offset: Offset) -> Offset {
         let clamped = offset.clamp(self.log_start_offset(), self.log_end_offset());
         let before = self.high_watermark.fetch_max(clamped, Ordering::AcqRel);
+        if clamped > before {
+            self.note_change();
+        }
         if clamped > before && self.first_unstable.load(Ordering::Acquire) != NO_UNSTABLE {
             let mut producers = self.producers.lock();
             producers.on_high_watermark(clamped);
@@ -216,6 +226,16 @@ impl Log {
     /// Records above the recovery point, which a power loss may take.
     pub fn unflushed_records(&self) -> i64 {
         (self.log_end_offset() - self.recovery_point()).max(0)
+    }
+
+    /// Timers are to look at this log: its offsets, segments, producers or settings are not what they were.
+    fn note_change(&self) {
+        self.change_mark.set(&self.tp, self.health.changes());
+    }
+
+    /// What changed before this is looked at after it.
+    pub(crate) fn change_is_seen(&self) {
+        self.change_mark.clear();
     }
 
     fn note_first_unstable(&self, producers: &ProducerStateManager) {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use super::tail::Tail;
 use super::{Log, NO_UNSTABLE, OpenLog, RecoveryReport};
+use crate::changes::ChangeMark;
 use crate::log_config::LogConfig;
 use crate::log_error::{AtPath, LogError};
 use crate::recovery;
@@ -74,9 +75,19 @@ impl Log {
             deleted: Mutex::new(Vec::new()),
             damages: Mutex::default(),
             is_damaged: AtomicBool::new(false),
+            damages_changed: AtomicBool::new(loaded.damages_changed),
+            change_mark: ChangeMark::default(),
             changed: AtomicBool::new(!open.clean_shutdown || loaded.report.rebuilt_indexes > 0),
             closed: AtomicBool::new(false),
         };
+        for damage in loaded.damages {
+            log.note_damage(damage);
+        }
+        log.damages_changed
+            .store(loaded.damages_changed, Ordering::Release);
+        // Before anything is appended.
+        log.keep_damages();
+        log.note_change();
         log.recount_unflushed();
         if loaded.recovery_point < end {
             log.note_deadline(&log.config(), open.now_ms);

@@ -28,6 +28,12 @@ impl Log {
             .expire(now_ms, self.producer_id_expiration_ms)
     }
 
+    /// When [`Self::expire_producers`] may have one to forget, if none appends before.
+    pub(crate) fn producers_expire_at_ms(&self) -> Option<TimestampMs> {
+        let oldest_ms = self.producers.lock().oldest_append_ms()?;
+        Some(oldest_ms.saturating_add(self.producer_id_expiration_ms))
+    }
+
     /// The aborted transactions that overlap `[start, end)`, as far as local segments know them.
     pub fn aborted_transactions(
         &self,

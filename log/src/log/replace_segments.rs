@@ -152,6 +152,7 @@ impl Log {
         self.segments
             .splice(old, Arc::clone(&new))
             .ok_or(ReplaceError::Gone(base))?;
+        self.note_change();
         self.forget_replaced(&finished.dir, finished.has_txn_index, &old_bases)?;
         Ok(new)
     }

@@ -37,6 +37,18 @@ impl Log {
         Ok(true)
     }
 
+    /// When [`Self::maybe_roll`] will find the active segment old enough; `None` while it is empty.
+    pub fn rolls_at_ms(&self) -> Option<TimestampMs> {
+        let active = self.segments.active();
+        let max_ms = self.segment_ms(active.base_offset(), &self.config());
+        (active.size() > 0).then(|| {
+            active
+                .first_append_ms()
+                .saturating_add(max_ms)
+                .saturating_add(1)
+        })
+    }
+
     pub(super) fn roll_locked(&self, now_ms: TimestampMs) -> Result<Offset, LogError> {
         let active = self.segments.active();
         let end = self.log_end_offset();
@@ -52,6 +64,7 @@ impl Log {
         self.segments.push(Arc::new(next));
         self.tail.write().publish(end, end, 0);
         active.deactivate();
+        self.note_change();
         self.health.unflushed().enter_sealed(&self.tp);
         tracing::debug!(partition = %self.tp, base_offset = end, "rolled a new segment");
         Ok(end)

@@ -61,6 +61,7 @@ impl Log {
             start.log_start.min(start.offset),
             std::sync::atomic::Ordering::Release,
         );
+        self.note_change();
         Ok(())
     }
 }

@@ -37,6 +37,11 @@ impl Log {
         if offset >= self.log_end_offset() {
             return Ok(());
         }
+        // A cut in the middle of damage would leave an end that nobody can tell.
+        let offset = match self.damage_behind(offset) {
+            Some(damage) if damage.start < offset => damage.start,
+            _ => offset,
+        };
         if offset <= self.segments.first_base_offset() {
             return Ok(self.start_anew(offset.max(0), now_ms)?);
         }
@@ -131,6 +136,7 @@ impl Log {
         self.recount_unflushed();
         self.forget_damages();
         self.high_watermark.store(offset, Ordering::Release);
+        self.note_change();
         self.sync_folder()
     }
 
@@ -147,6 +153,7 @@ impl Log {
         self.high_watermark.fetch_min(end, Ordering::AcqRel);
         self.recovery_point.fetch_min(end, Ordering::AcqRel);
         self.log_start.fetch_min(end, Ordering::AcqRel);
+        self.note_change();
     }
 
     fn reload_producers(&self, end: Offset, now_ms: TimestampMs) -> Result<(), LogError> {

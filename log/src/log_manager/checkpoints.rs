@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::log_dir::{Checkpoint, LogDir};
 use super::{LogManager, LogManagerError};
+use crate::checkpoint::StateFileError;
 use crate::dir_health::DirHealth;
 use crate::log::Log;
 use crate::log_error::LogError;
@@ -16,6 +17,13 @@ use crate::types::{Offset, TimestampMs, TopicPartition};
 const FLUSH_THREADS: usize = 4;
 /// There is no broker epoch without a controller that hands it out.
 const NO_BROKER_EPOCH: i64 = -1;
+
+/// The log starts before the recovery points: recovery takes both, and an older start is only more to read.
+const CHECKPOINTS: [Checkpoint; 3] = [
+    Checkpoint::LogStart,
+    Checkpoint::HighWatermark,
+    Checkpoint::RecoveryPoint,
+];
 
 impl LogManager {
     /// Syncs sealed segments, and the logs whose records waited longer than `flush.ms`. Looks only at logs that have
@@ -100,13 +108,6 @@ impl LogManager {
         }
     }
 
-    /// Writes what a crash must not take: recovery points, log starts, high watermarks. Recovery points stand for
-    /// bytes that are on disk already, so this syncs nothing but the checkpoints themselves.
-    pub fn checkpoint(&self) -> Result<(), LogManagerError> {
-        let logs = self.logs();
-        self.for_each_dir(|dir| self.checkpoint_dir(dir, logs.iter()))
-    }
-
     /// Writes the log starts alone, as a DeleteRecords wants before it is answered.
     pub fn checkpoint_log_start_offsets(&self) -> Result<(), LogManagerError> {
         let logs = self.logs();
@@ -157,7 +158,7 @@ impl LogManager {
         Ok(true)
     }
 
-    fn for_each_dir(
+    pub(super) fn for_each_dir(
         &self,
         act: impl Fn(&LogDir) -> Result<(), LogManagerError>,
     ) -> Result<(), LogManagerError> {
@@ -171,17 +172,35 @@ impl LogManager {
         first_error
     }
 
+    /// As [`Self::checkpoint_dir`], by what changed since.
+    pub(super) fn checkpoint_changed(
+        &self,
+        dir: &LogDir,
+        changed: &[Arc<Log>],
+    ) -> Result<(), LogManagerError> {
+        // Not under the lock: whoever makes a log holds the list and waits for the lock.
+        let logs = (!CHECKPOINTS.iter().all(|c| dir.is_known(*c))).then(|| self.logs());
+        let _one = dir.checkpointing.lock();
+        for checkpoint in CHECKPOINTS {
+            let changed = changed
+                .iter()
+                .filter(|log| log.parent_dir() == dir.path())
+                .map(|log| (log.topic_partition().clone(), offset_of(log, checkpoint)));
+            let all = logs
+                .as_ref()
+                .map(|logs| offsets(dir, checkpoint, logs.iter()));
+            written(dir, dir.update(checkpoint, changed, all))?;
+        }
+        dir.checkpoints_written();
+        Ok(())
+    }
+
     pub(super) fn checkpoint_dir<'a>(
         &self,
         dir: &LogDir,
         logs: impl Iterator<Item = &'a Arc<Log>> + Clone,
     ) -> Result<(), LogManagerError> {
-        // The log starts before the recovery points: recovery takes both, and an older start is only more to read.
-        for checkpoint in [
-            Checkpoint::LogStart,
-            Checkpoint::HighWatermark,
-            Checkpoint::RecoveryPoint,
-        ] {
+        for checkpoint in CHECKPOINTS {
             write(dir, checkpoint, logs.clone())?;
         }
         dir.checkpoints_written();
@@ -236,26 +255,37 @@ fn write<'a>(
     logs: impl Iterator<Item = &'a Arc<Log>>,
 ) -> Result<(), LogManagerError> {
     let _one = dir.checkpointing.lock();
-    let offsets: BTreeMap<TopicPartition, Offset> = logs
-        .filter(|log| log.parent_dir() == dir.path())
-        .filter_map(|log| {
-            let offset = match checkpoint {
-                Checkpoint::RecoveryPoint => log.recovery_point(),
-                Checkpoint::HighWatermark => log.high_watermark(),
-                // What the first segment's name says needs no line.
-                Checkpoint::LogStart => log.log_start_to_checkpoint()?,
-            };
-            Some((log.topic_partition().clone(), offset))
-        })
-        .collect();
-    dir.write(checkpoint, &offsets)
-        .map_err(|e| match LogError::from(e) {
-            LogError::Storage(cause) => {
-                if !cause.is_full() && !cause.is_harmless() {
-                    dir.health().mark_offline(&cause);
-                }
-                cause.into()
+    let offsets = offsets(dir, checkpoint, logs);
+    written(dir, dir.write(checkpoint, offsets))
+}
+
+fn offsets<'a>(
+    dir: &LogDir,
+    checkpoint: Checkpoint,
+    logs: impl Iterator<Item = &'a Arc<Log>>,
+) -> BTreeMap<TopicPartition, Offset> {
+    logs.filter(|log| log.parent_dir() == dir.path())
+        .filter_map(|log| Some((log.topic_partition().clone(), offset_of(log, checkpoint)?)))
+        .collect()
+}
+
+fn offset_of(log: &Log, checkpoint: Checkpoint) -> Option<Offset> {
+    match checkpoint {
+        Checkpoint::RecoveryPoint => Some(log.recovery_point()),
+        Checkpoint::HighWatermark => Some(log.high_watermark()),
+        // What the first segment's name says needs no line.
+        Checkpoint::LogStart => log.log_start_to_checkpoint(),
+    }
+}
+
+fn written(dir: &LogDir, result: Result<(), StateFileError>) -> Result<(), LogManagerError> {
+    result.map_err(|e| match LogError::from(e) {
+        LogError::Storage(cause) => {
+            if !cause.is_full() && !cause.is_harmless() {
+                dir.health().mark_offline(&cause);
             }
-            e => e.into(),
-        })
+            cause.into()
+        }
+        e => e.into(),
+    })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{LogManager, LogManagerError};
 use crate::log_error::AtPath;
-use crate::types::{TimestampMs, TopicId, TopicPartition};
+use crate::types::{TopicId, TopicPartition};
 
 pub(super) const DELETE_SUFFIX: &str = "-delete";
 pub(super) const STRAY_SUFFIX: &str = "-stray";
@@ -22,7 +22,10 @@ impl LogManager {
         let parent = log.parent_dir();
         let name = set_aside_name(&parent, tp, log.topic_id(), DELETE_SUFFIX);
         log.close(false)?;
-        std::fs::rename(log.dir(), parent.join(name)).at("rename", log.dir())?;
+        let aside = parent.join(name);
+        std::fs::rename(log.dir(), &aside).at("rename", log.dir())?;
+        self.deleted_folders.lock().push(aside);
+        self.forget_upkeep(tp);
         if let Some(dir) = self.dir(&parent) {
             dir.note_deleted(tp);
         }
@@ -38,8 +41,9 @@ impl LogManager {
         };
         let parent = log.folder.parent().unwrap_or_else(|| Path::new("."));
         let name = set_aside_name(parent, tp, TopicId::nil(), DELETE_SUFFIX);
-        match std::fs::rename(&log.folder, parent.join(name)) {
-            Ok(()) => {}
+        let aside = parent.join(name);
+        match std::fs::rename(&log.folder, &aside) {
+            Ok(()) => self.deleted_folders.lock().push(aside),
             // Its directory is away. When it is back, the log is found to be nobody's.
             Err(_) if !log.folder.exists() => {}
             Err(e) => return Err(crate::StorageError::new("rename", &log.folder, e).into()),
@@ -49,36 +53,6 @@ impl LogManager {
         }
         failed.remove(tp);
         Ok(true)
-    }
-
-    /// Removes what was deleted: folders of partitions, and segment files whose delay is over. Tells how many.
-    pub fn purge(&self, now_ms: TimestampMs) -> usize {
-        let mut purged = 0;
-        for dir in self.dirs.iter().filter(|dir| !dir.is_offline()) {
-            let Ok(entries) = std::fs::read_dir(dir.path()) else {
-                continue;
-            };
-            for entry in entries.flatten() {
-                let is_deleted = entry
-                    .file_name()
-                    .to_str()
-                    .is_some_and(|name| name.ends_with(DELETE_SUFFIX));
-                if !is_deleted {
-                    continue;
-                }
-                let path = entry.path();
-                match std::fs::remove_dir_all(&path).at("remove", &path) {
-                    Ok(()) => purged += 1,
-                    Err(error) => tracing::warn!(%error, "a deleted partition stays"),
-                }
-            }
-        }
-        purged
-            + self
-                .logs()
-                .iter()
-                .map(|log| log.purge(now_ms))
-                .sum::<usize>()
     }
 }
 

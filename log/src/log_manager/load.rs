@@ -1,4 +1,4 @@
-//! Loading all logs at the start, several at a time per directory.
+//! Loading all logs at the start: the directories at the same time, and several logs at a time of each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -59,8 +59,20 @@ impl LogManager {
         now_ms: TimestampMs,
     ) -> Result<LoadReport, LogManagerError> {
         let mut report = LoadReport::default();
-        for dir in &self.dirs {
-            let loaded = match self.load_dir(dir, resolve, now_ms) {
+        let loads: Vec<_> = std::thread::scope(|scope| {
+            let loads: Vec<_> = self
+                .dirs
+                .iter()
+                .map(|dir| scope.spawn(move || self.load_dir(dir, resolve, now_ms)))
+                .collect();
+            let loads = loads.into_iter().map(|load| {
+                load.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            loads.collect()
+        });
+        for (dir, load) in self.dirs.iter().zip(loads) {
+            let loaded = match load {
                 Ok(loaded) => loaded,
                 // Its partitions stay offline, the others serve.
                 Err(error) if self.dirs.len() > 1 => {

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,8 +47,8 @@ pub(super) struct LogDir {
 #[derive(Debug)]
 struct CheckpointFile {
     file: OffsetCheckpointFile,
-    /// A hash of what was written last.
-    written: Mutex<Option<u64>>,
+    /// What was written last; `None` when that is not known.
+    written: Mutex<Option<BTreeMap<TopicPartition, Offset>>>,
 }
 
 impl LogDir {
@@ -124,19 +123,54 @@ impl LogDir {
     pub fn write(
         &self,
         checkpoint: Checkpoint,
-        offsets: &BTreeMap<TopicPartition, Offset>,
+        offsets: BTreeMap<TopicPartition, Offset>,
     ) -> Result<(), StateFileError> {
         let file = self.file(checkpoint);
-        let mut hasher = DefaultHasher::new();
-        offsets.hash(&mut hasher);
-        let hash = hasher.finish();
         let mut written = file.written.lock();
-        if *written == Some(hash) {
+        if written.as_ref() == Some(&offsets) {
             return Ok(());
         }
         *written = None;
-        file.file.write(offsets)?;
-        *written = Some(hash);
+        file.file.write(&offsets)?;
+        *written = Some(offsets);
+        Ok(())
+    }
+
+    /// Whether it is known what the file says.
+    pub fn is_known(&self, checkpoint: Checkpoint) -> bool {
+        self.file(checkpoint).written.lock().is_some()
+    }
+
+    /// Writes what was written last with `changed` in it, where `None` stands for no line, and without what was deleted.
+    /// When it is not known what the file says, all is written.
+    pub fn update(
+        &self,
+        checkpoint: Checkpoint,
+        changed: impl Iterator<Item = (TopicPartition, Option<Offset>)>,
+        all: Option<BTreeMap<TopicPartition, Offset>>,
+    ) -> Result<(), StateFileError> {
+        let file = self.file(checkpoint);
+        let mut written = file.written.lock();
+        let Some(mut offsets) = written.take() else {
+            drop(written);
+            // Without the list: the next time.
+            return all.map_or(Ok(()), |all| self.write(checkpoint, all));
+        };
+        let mut differs = false;
+        for tp in self.deleted.lock().iter() {
+            differs |= offsets.remove(tp).is_some();
+        }
+        for (tp, offset) in changed {
+            let before = match offset {
+                Some(offset) => offsets.insert(tp, offset),
+                None => offsets.remove(&tp),
+            };
+            differs |= before != offset;
+        }
+        if differs {
+            file.file.write(&offsets)?;
+        }
+        *written = Some(offsets);
         Ok(())
     }
 

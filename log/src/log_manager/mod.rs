@@ -4,18 +4,20 @@
 //! folder of one directory. What happens on a timer is asked for by the caller: flushing, checkpoints, purging. A
 //! directory whose sync failed is offline for good; its logs refuse to write, the others go on.
 
+mod agenda;
 mod checkpoints;
 mod delete;
 mod load;
 mod log_dir;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 pub use load::LoadReport;
 
@@ -26,6 +28,7 @@ use crate::log_config::LogConfig;
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::types::{TimestampMs, TopicId, TopicPartition};
 use log_dir::LogDir;
+use upkeep::Agendas;
 
 #[derive(Clone, Debug)]
 pub struct LogManagerConfig {
@@ -89,6 +92,9 @@ pub struct LogManager {
     logs: RwLock<HashMap<TopicPartition, Arc<Log>>>,
     /// Logs that could not be loaded. Their folders are left as they are: nobody may begin anew in them.
     failed: RwLock<HashMap<TopicPartition, FailedLog>>,
+    /// Folders of deleted partitions, under their last names.
+    deleted_folders: Mutex<Vec<PathBuf>>,
+    agendas: Mutex<Agendas>,
 }
 
 #[derive(Debug)]
@@ -126,6 +132,8 @@ impl LogManager {
             unusable,
             logs: RwLock::default(),
             failed: RwLock::default(),
+            deleted_folders: Mutex::default(),
+            agendas: Mutex::default(),
         })
     }
 

@@ -3,6 +3,7 @@ use std::path::Path;
 use super::*;
 use crate::log::LeaderAppend;
 use crate::record::{Batch, BatchBuilder, BatchOptions, NewRecord, ValidBatch};
+use crate::retention::TierView;
 use crate::types::Offset;
 
 const NOW: TimestampMs = 1_700_000_000_000;
@@ -288,20 +289,21 @@ fn a_log_that_does_not_load_is_not_begun_anew() {
     }
     manager.checkpoint().expect("writes");
     drop(manager);
-    let mut bytes = std::fs::read(&path).expect("reads");
-    bytes[16] = 9;
-    std::fs::write(&path, &bytes).expect("writes");
+    // Nothing that a start could make good: a file that it needs cannot be read.
+    let epochs = path.with_file_name("leader-epoch-checkpoint");
+    std::fs::remove_file(&epochs).expect("removes");
+    std::fs::create_dir(&epochs).expect("creates");
 
     let (manager, report) = load(dir.path());
     assert_eq!(report.failed.len(), 1);
     assert_eq!(end_of(&manager, 1), 4, "the other one serves");
     assert!(matches!(
         manager.failure(&tp(0)),
-        Some(LogError::Corrupt { position: 0, .. })
+        Some(LogError::Storage(_))
     ));
     assert!(matches!(
         manager.create(&tp(0), id(), log_config(), NOW),
-        Err(LogManagerError::Log(LogError::Corrupt { .. }))
+        Err(LogManagerError::Log(LogError::Storage(_)))
     ));
     assert!(manager.delete(&tp(0)).expect("deletes"));
     manager
@@ -426,4 +428,112 @@ fn a_thousand_logs_are_loaded_fast_after_a_stop_and_after_a_crash() {
         );
         manager.shutdown_clean().expect("stops");
     }
+}
+
+/// With many logs of which nobody appends to, timers look at none; each change costs a look at that one log.
+#[test]
+fn idle_logs_cost_the_timers_nothing() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let manager = manager(dir.path());
+    let settings = LogConfig {
+        segment_bytes: 500,
+        retention_ms: 10_000,
+        file_delete_delay_ms: 1_000,
+        ..LogConfig::default()
+    }
+    .into_shared();
+    const LOGS: i32 = 300;
+    for partition in 0..LOGS {
+        let log = manager
+            .create(&tp(partition), id(), Arc::clone(&settings), NOW)
+            .expect("creates");
+        if partition < 20 {
+            append_at(&log, 3, NOW + i64::from(partition));
+        }
+    }
+    let looks = |now_ms| {
+        let retained = manager.due_for_retention(now_ms);
+        for log in &retained {
+            let plan = log.plan_retention(now_ms, &TierView::default());
+            log.apply_retention(&plan, now_ms).expect("deletes");
+            manager.retained(log, true, now_ms);
+        }
+        let checkpointed = manager.checkpoint().expect("writes");
+        let expired = manager.expire_producers(now_ms);
+        let (_, purged) = manager.purge_counted(now_ms);
+        [retained.len(), checkpointed, expired, purged]
+    };
+    assert_eq!(looks(NOW + 100), [LOGS as usize; 4], "all are new");
+    for tick in 1..100 {
+        assert_eq!(looks(NOW + 100 + tick * 10), [0; 4]);
+    }
+    append_at(&manager.get(&tp(7)).expect("is there"), 1, NOW + 2_000);
+    assert_eq!(looks(NOW + 2_000), [1; 4]);
+    assert_eq!(looks(NOW + 2_001), [0; 4]);
+    // What expires is seen when it does, and its files are seen again when they are to go.
+    let at = |retained, others| [retained, others, others, others];
+    assert_eq!(looks(NOW + 10_000), [0; 4], "exactly as old as the limit");
+    assert_eq!(looks(NOW + 10_001), at(1, 1), "the first log's segment");
+    assert_eq!(
+        looks(NOW + 10_002),
+        at(2, 1),
+        "the next one's, and what the first has become"
+    );
+    let size = |n| manager.get(&tp(n)).expect("is there").size_bytes();
+    assert_eq!((size(0), size(1)), (0, 0));
+    assert!(size(2) > 0);
+    let names = || std::fs::read_dir(dir.path().join("a-topic-0")).expect("lists");
+    let deleted = || {
+        names()
+            .filter(|entry| {
+                let name = entry.as_ref().expect("lists").file_name();
+                name.to_string_lossy().ends_with(".deleted")
+            })
+            .count()
+    };
+    assert!(deleted() > 0);
+    looks(NOW + 11_500);
+    assert_eq!(deleted(), 0, "the delay is over");
+    // Settings are a change too.
+    looks(NOW + 11_501);
+    looks(NOW + 11_502);
+    let log = manager.get(&tp(200)).expect("is there");
+    log.set_config(Arc::clone(&settings));
+    assert_eq!(looks(NOW + 11_503), [1; 4]);
+    assert_eq!(looks(NOW + 11_504), [0; 4]);
+}
+
+/// The checkpoints on disk say the same as if all had been gathered anew.
+#[test]
+fn checkpoints_of_what_changed_are_whole() {
+    let dir = tempfile::tempdir().expect("temp dir");
+    let manager = manager(dir.path());
+    let create = |n| {
+        manager
+            .create(&tp(n), id(), log_config(), NOW)
+            .expect("creates")
+    };
+    let logs: Vec<_> = (0..5).map(create).collect();
+    let points = || {
+        let file = crate::checkpoint::OffsetCheckpointFile::new(
+            dir.path(),
+            crate::checkpoint::RECOVERY_POINT_CHECKPOINT,
+        );
+        let read = file.read().expect("reads");
+        read.into_iter()
+            .map(|(tp, offset)| (tp.partition, offset))
+            .collect::<Vec<_>>()
+    };
+    manager.checkpoint().expect("writes");
+    assert_eq!(points(), [(0, 0), (1, 0), (2, 0), (3, 0), (4, 0)]);
+    append(&logs[3], 2);
+    logs[3].flush().expect("flushes");
+    manager.delete(&tp(1)).expect("deletes");
+    assert_eq!(manager.checkpoint().expect("writes"), 1);
+    assert_eq!(points(), [(0, 0), (2, 0), (3, 2), (4, 0)]);
+    create(1);
+    append(&logs[0], 1);
+    logs[0].flush().expect("flushes");
+    manager.checkpoint().expect("writes");
+    assert_eq!(points(), [(0, 1), (1, 0), (2, 0), (3, 2), (4, 0)]);
 }

@@ -232,6 +232,11 @@ impl ProducerStateManager {
         self.advance(log_start_offset);
     }
 
+    /// No producer's last append is older; `None` when there is none.
+    pub fn oldest_append_ms(&self) -> Option<TimestampMs> {
+        (!self.producers.is_empty()).then_some(self.oldest_append_ms)
+    }
+
     /// Forgets producers without an open transaction that appended nothing for `expiration_ms`; tells which.
     pub fn expire(&mut self, now_ms: TimestampMs, expiration_ms: i64) -> Vec<ProducerId> {
         if now_ms.saturating_sub(self.oldest_append_ms) < expiration_ms {

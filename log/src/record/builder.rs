@@ -197,6 +197,13 @@ pub fn assemble(mut header: BatchHeader, payload: &[u8]) -> Bytes {
     Bytes::from(bytes)
 }
 
+/// As [`assemble`], in place: the payload lies in `bytes` behind room for a header. Gives the header that is there then.
+pub fn assemble_in_place(mut header: BatchHeader, bytes: &mut [u8]) -> BatchHeader {
+    header.batch_length = (bytes.len() - LOG_OVERHEAD) as i32;
+    seal(&mut header, bytes);
+    header
+}
+
 /// Writes the header over `bytes` with the CRC that they then have.
 pub(super) fn seal(header: &mut BatchHeader, bytes: &mut [u8]) {
     header.encode(bytes);

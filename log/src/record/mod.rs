@@ -26,7 +26,7 @@ pub use batch::{Batch, BatchIter, batches_of, split_batches};
 pub use batch_header::{
     BATCH_HEADER_LEN, BatchHeader, LOG_OVERHEAD, MAGIC_V2, decrement_sequence, increment_sequence,
 };
-pub use builder::{BatchBuilder, BatchOptions, BuildError, NewRecord, assemble};
+pub use builder::{BatchBuilder, BatchOptions, BuildError, NewRecord, assemble, assemble_in_place};
 pub use compression::{Compression, CompressionError, DecodeLimit};
 pub use control::{ControlRecordType, EndTxnMarker};
 pub use error::BatchError;

@@ -8,6 +8,9 @@
 //!    keys present where the topic compacts, each timestamp within limits. Kafka always does this.
 //! 4. Rewrite only if LogAppendTime or the topic's codec force it. Else the bytes are slices of the input.
 //!
+//! The words are those of Kafka 4.3.1 (its LogValidator, UnifiedLog, ProduceRequest and DefaultRecordBatch), where it
+//! has the same case. It renumbers records whose offsets are not 0..n-1; here they are refused: no client sends such.
+//!
 //! The leader's offset and epoch come later, into [`Batch::patched_header`]. Producer sequences are compared by
 //! the producer state, not here. Lengths and counts are never trusted.
 
@@ -20,7 +23,7 @@ use super::builder::{assemble, seal};
 use super::compression::{Compression, CompressionError, DecodeLimit};
 use super::error::BatchError;
 use super::iter::RecordIter;
-use crate::types::{NO_TIMESTAMP, TimestampMs};
+use crate::types::{NO_TIMESTAMP, TimestampMs, TopicPartition};
 
 /// A topic's `compression.type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +104,9 @@ pub struct RecordError {
 pub enum ProduceError {
     #[error("{0}")]
     CorruptMessage(String),
-    #[error("the record batch has {size} bytes, max.message.bytes is {max}")]
+    #[error(
+        "The record batch size in the append to a partition is {size} bytes which exceeds the maximum configured value of {max})."
+    )]
     MessageTooLarge { size: usize, max: usize },
     #[error("{message}")]
     InvalidTimestamp {
@@ -117,6 +122,36 @@ pub enum ProduceError {
     UnsupportedCompressionType(String),
     #[error("{0}")]
     InvalidTxnState(String),
+}
+
+/// What Kafka ends many messages with, before the partition's name.
+const IN_PARTITION: &str = " in topic partition";
+
+impl ProduceError {
+    /// Says of which partition it tells, where Kafka does.
+    pub fn in_partition(mut self, tp: &TopicPartition) -> Self {
+        let name = |text: &mut String| {
+            if text.ends_with(IN_PARTITION) {
+                *text = format!("{text} {tp}");
+            }
+        };
+        match &mut self {
+            Self::CorruptMessage(message)
+            | Self::UnsupportedCompressionType(message)
+            | Self::InvalidTxnState(message) => name(message),
+            Self::InvalidTimestamp { message, records }
+            | Self::InvalidRecord { message, records } => {
+                for record in records {
+                    let before = record.message.clone();
+                    name(&mut record.message);
+                    *message = message.replace(&before, &record.message);
+                }
+                name(message);
+            }
+            Self::MessageTooLarge { .. } => {}
+        }
+        self
+    }
 }
 
 /// The most record errors that one answer lists.
@@ -200,37 +235,40 @@ fn check_size(size: usize, rules: &ProduceRules) -> Result<(), ProduceError> {
     Ok(())
 }
 
+const NO_BATCH: &str = "Produce requests must have at least one record batch per partition";
+
 fn sole_batch(records: Bytes, rules: &ProduceRules) -> Result<Batch, ProduceError> {
     if records.is_empty() {
-        return Err(invalid(
-            "Produce requests must have at least one record batch per partition",
-        ));
+        return Err(invalid(NO_BATCH));
     }
     let total = records.len();
     let batch = Batch::parse(records).map_err(|e| match e {
         // Like Kafka, which sees no batch at all before its last byte.
-        BatchError::Truncated { .. } => invalid(e.to_string()),
-        BatchError::Magic(0 | 1) => invalid(format!(
-            "{e}: Produce requests may only hold record batches with magic 2"
-        )),
-        _ => ProduceError::CorruptMessage(e.to_string()),
+        BatchError::Truncated { .. } => invalid(format!("{NO_BATCH} ({e})")),
+        BatchError::Magic(0 | 1) => invalid(
+            "Produce requests are only allowed to contain record batches with magic version 2",
+        ),
+        _ => ProduceError::CorruptMessage(format!("{e}{IN_PARTITION}")),
     })?;
     if batch.size() < total {
         return Err(invalid(
-            "Produce requests must hold exactly one record batch per partition",
+            "Produce requests are only allowed to contain exactly one record batch per partition",
         ));
     }
     // In Kafka's order: what is wrong with several of these gets the first one's code.
     if batch.header.base_offset != 0 {
         return Err(invalid(format!(
-            "the base offset of a produced batch must be 0, it is {}",
+            "The baseOffset of the record batch in the append to a partition should be 0, but it is {}",
             batch.header.base_offset
         )));
     }
     check_size(batch.size(), rules)?;
-    batch
-        .verify_crc()
-        .map_err(|e| ProduceError::CorruptMessage(e.to_string()))?;
+    batch.verify_crc().map_err(|e| match e {
+        BatchError::Crc { stored, .. } => ProduceError::CorruptMessage(format!(
+            "Record is corrupt (stored crc = {stored}){IN_PARTITION}"
+        )),
+        e => ProduceError::CorruptMessage(format!("{e}{IN_PARTITION}")),
+    })?;
     Ok(batch)
 }
 
@@ -241,19 +279,25 @@ fn check_header(batch: &Batch, rules: &ProduceRules) -> Result<Compression, Prod
         .map_err(|e| ProduceError::UnsupportedCompressionType(e.to_string()))?;
     if codec == Compression::Zstd && !rules.allow_zstd {
         return Err(ProduceError::UnsupportedCompressionType(
-            "zstd needs Produce version 7 or later".to_owned(),
+            "Produce requests below version 7 are not allowed to use ZStandard compression"
+                .to_owned(),
         ));
     }
-    if header.records_count <= 0 {
+    let count = header.records_count;
+    let (base, last) = (header.base_offset, header.last_offset());
+    if last < base {
         return Err(invalid(format!(
-            "invalid records count {}",
-            header.records_count
+            "Batch has an invalid offset range: [{base}, {last}]{IN_PARTITION}"
         )));
     }
-    if i64::from(header.last_offset_delta) + 1 != i64::from(header.records_count) {
+    if count <= 0 {
         return Err(invalid(format!(
-            "last offset delta {} does not fit {} records",
-            header.last_offset_delta, header.records_count
+            "Invalid reported count for record batch: {count}{IN_PARTITION}"
+        )));
+    }
+    if i64::from(header.last_offset_delta) + 1 != i64::from(count) {
+        return Err(invalid(format!(
+            "Inconsistent batch offset range [{base}, {last}] and count of records {count}{IN_PARTITION}"
         )));
     }
     if codec == Compression::None
@@ -266,7 +310,9 @@ fn check_header(batch: &Batch, rules: &ProduceRules) -> Result<Compression, Prod
         )));
     }
     if header.is_control() {
-        return Err(invalid("clients are not allowed to write control records"));
+        return Err(invalid(format!(
+            "Clients are not allowed to write control records{IN_PARTITION}"
+        )));
     }
     check_producer(header, rules)?;
     Ok(codec)
@@ -289,7 +335,7 @@ fn check_producer(header: &BatchHeader, rules: &ProduceRules) -> Result<(), Prod
     }
     if header.base_sequence < 0 {
         return Err(invalid(format!(
-            "invalid sequence number {} in a batch of producer {}",
+            "Invalid sequence number {} in record batch with producerId {}{IN_PARTITION}",
             header.base_sequence, header.producer_id
         )));
     }
@@ -370,7 +416,9 @@ fn check_records(
                 record.offset
             ))
         } else if rules.compacted && record.key.is_none() {
-            Some("Compacted topic cannot accept message without key".to_owned())
+            Some(format!(
+                "Compacted topic cannot accept message without key{IN_PARTITION}"
+            ))
         } else {
             let fault = timestamp_fault(record.timestamp, record.offset, rules, now_ms);
             of_timestamps |= fault.is_some();
@@ -400,13 +448,18 @@ fn check_records(
         let first: Vec<String> = faults
             .iter()
             .take(3)
-            .map(|fault| format!("record {}: {}", fault.batch_index, fault.message))
+            .map(|fault| {
+                format!(
+                    "ApiRecordError[apiError=INVALID_RECORD, recordError=RecordError(batchIndex={}, message='{}')]",
+                    fault.batch_index, fault.message
+                )
+            })
             .collect();
         ProduceError::InvalidRecord {
             message: format!(
                 "One or more records have been rejected due to {faults_total} record errors in total, and only showing \
-                 the first three errors at most: {}",
-                first.join("; ")
+                 the first three errors at most: [{}]",
+                first.join(", ")
             ),
             records: faults,
         }

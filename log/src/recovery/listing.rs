@@ -21,6 +21,7 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, StorageError> {
 }
 
 /// What lies in the folder, after the remains are gone.
+#[derive(Clone)]
 pub(super) struct Listing {
     pub logs: BTreeSet<Offset>,
     pub snapshots: BTreeSet<Offset>,

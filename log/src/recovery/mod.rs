@@ -7,11 +7,13 @@
 //! 3. Else every batch from the recovery point on is read and its CRC checked. At the first that is not whole, the log
 //!    is cut and later segments are dropped. Index entries are held against the batches on the way: wrong ones go,
 //!    missing ones are added. Below the recovery point they are kept when all of the index makes sense.
-//! 4. Below the recovery point everything was synced: damage there is no torn write. It is reported as an error and
-//!    nothing is cut.
+//! 4. Below the recovery point everything was synced: a batch there that is not whole is no torn write. Nothing is cut.
+//!    It is remembered (`crate::log::Damage`) and passed over, and the log opens: reads of it fail, all else is served.
+//!    Appends never go behind it into the same file: the segment is sealed and a new one begun at the log's end.
 //! 5. The producers' state comes from the newest usable snapshot and the headers behind it; leader epochs from their
 //!    checkpoint and the batches, cut at both ends of the log.
 
+mod damages;
 mod listing;
 mod scan;
 mod swap;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 
 use crate::durable;
 use crate::leader_epoch::{EpochEntry, LeaderEpochFileCache};
-use crate::log::{OpenLog, RecoveryReport, Replayed, replay, txn_index_path};
+use crate::log::{Damage, OpenLog, RecoveryReport, Replayed, replay, txn_index_path};
 use crate::log_config::LogConfig;
 use crate::log_error::{AtPath, LogError, StorageError};
 use crate::producer_state::{ProducerSnapshots, ProducerStateManager};
@@ -31,6 +33,7 @@ use crate::segment::{BatchPosition, LogSegment};
 use crate::segment_files::{SegmentFile, segment_path};
 use crate::txn_index::TransactionIndex;
 use crate::types::{Offset, TopicPartition};
+use damages::Known;
 use listing::Listing;
 
 /// A log that may be appended to.
@@ -44,6 +47,9 @@ pub(crate) struct Loaded {
     pub snapshots: ProducerSnapshots,
     pub epochs: LeaderEpochFileCache,
     pub report: RecoveryReport,
+    /// What of it cannot be read, and whether that is news to its folder.
+    pub damages: Vec<Damage>,
+    pub damages_changed: bool,
 }
 
 pub(crate) fn load(
@@ -58,10 +64,41 @@ pub(crate) fn load(
         names = listing::names(dir)?;
     }
     let listing = Listing::read(dir, &names)?;
+    let mut known = Known::read(dir, &names, open)?;
+    let mut open = open.clone();
+    loop {
+        let listing = match known.found {
+            0 => listing.clone(),
+            // The try before may have dropped or begun segments.
+            _ => Listing::read(dir, &listing::names(dir)?)?,
+        };
+        match load_once(dir, tp, config, &open, listing, &known) {
+            Err(LogError::Corrupt {
+                path,
+                position,
+                reason,
+            }) if known.note(dir, &path, position, &reason, &open)? => {
+                // Nothing that a clean stop has left is taken on trust any more.
+                open.clean_shutdown = false;
+            }
+            loaded => return loaded,
+        }
+    }
+}
+
+fn load_once(
+    dir: &Arc<Path>,
+    tp: &TopicPartition,
+    config: &LogConfig,
+    open: &OpenLog,
+    listing: Listing,
+    known: &Known,
+) -> Result<Loaded, LogError> {
     let mut recovery = Recovery {
         dir,
         config,
         open,
+        known: &known.damages,
         report: RecoveryReport::default(),
         epochs: read_epochs(dir, open)?,
         without_indexes: BTreeSet::new(),
@@ -93,6 +130,7 @@ pub(crate) fn load(
         durable::sync_dir(dir).at("sync", dir)?;
         log_end = log_start;
     }
+    recovery.begin_behind_damage(&mut segments, log_end)?;
     let segments: Vec<_> = segments.into_iter().map(Arc::new).collect();
     if open.clean_shutdown
         && let Some((active, sealed)) = segments.split_last()
@@ -130,6 +168,8 @@ pub(crate) fn load(
         snapshots,
         epochs,
         report,
+        damages: known.within(log_start.max(local_start), log_end),
+        damages_changed: known.changed,
     })
 }
 
@@ -207,6 +247,7 @@ struct Recovery<'a> {
     dir: &'a Arc<Path>,
     config: &'a LogConfig,
     open: &'a OpenLog,
+    known: &'a [Damage],
     report: RecoveryReport,
     epochs: LeaderEpochFileCache,
     /// Base offsets of segments whose indexes were missing or no indexes.
@@ -232,6 +273,9 @@ impl Recovery<'_> {
         for (i, base) in bases.iter().enumerate() {
             let (segment, rebuild) =
                 LogSegment::open(Arc::clone(self.dir), *base, Arc::clone(&self.open.files))?;
+            for damage in self.known.iter().filter(|d| d.segment_base == *base) {
+                segment.note_skip(damage.skip());
+            }
             let next = bases.get(i + 1).copied();
             if let Some(next) = next {
                 segment.set_next_offset(next);
@@ -293,7 +337,7 @@ impl Recovery<'_> {
             while let Some(batch) = scan.next_batch()? {
                 end = batch.header.next_offset();
             }
-            last.set_next_offset(end);
+            last.set_next_offset(scan.skipped_to().map_or(end, |skipped| skipped.max(end)));
         }
         last.reload_max_timestamp()?;
         Ok(last.next_offset())

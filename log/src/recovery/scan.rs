@@ -125,7 +125,11 @@ impl Recovery<'_> {
         let mut next_offset = segment.base_offset();
         let mut epoch = NO_LEADER_EPOCH;
         let torn = loop {
-            let batch = match scan.next_batch() {
+            let batch = scan.next_batch();
+            // What is damaged below the recovery point takes its offsets along.
+            next_offset = next_offset.max(scan.skipped_to().unwrap_or(next_offset));
+            valid_end = valid_end.max(scan.skipped_position());
+            let batch = match batch {
                 Ok(None) => break None,
                 Ok(Some(batch)) => batch,
                 Err(ScanError::Storage(e)) => return Err(e.into()),

@@ -94,27 +94,34 @@ impl LogSegment {
     /// segment must be active.
     pub fn truncate_to(&self, offset: Offset) -> Result<(), LogError> {
         let path = self.path();
-        let Some(found) = self.find(offset, self.size())? else {
+        let found = self.find(offset, self.size())?;
+        let mut position = found.map_or(self.size(), |batch| batch.position);
+        // Damage that only whoever was behind it could be told from goes too.
+        while let Some(skip) = self.skip_that_ends_at(position).filter(|s| s.end > offset) {
+            position = skip.position;
+        }
+        if position == self.size() {
             return Ok(());
-        };
+        }
+        let cut_from = found.map_or(offset, |batch| batch.header.base_offset.min(offset));
         self.offset_index
-            .truncate_to(offset.min(found.header.base_offset))
+            .truncate_to(cut_from)
             .at("cut the offset index of", &path)?;
         self.time_index
-            .truncate_to(offset.min(found.header.base_offset))
+            .truncate_to(cut_from)
             .at("cut the time index of", &path)?;
-        self.next_offset
-            .store(found.header.base_offset.min(offset), Ordering::Release);
-        self.size.store(found.position, Ordering::Release);
-        self.synced_size.fetch_min(found.position, Ordering::AcqRel);
+        self.next_offset.store(cut_from, Ordering::Release);
+        self.size.store(position, Ordering::Release);
+        self.synced_size.fetch_min(position, Ordering::AcqRel);
         self.indexes_synced.store(false, Ordering::Release);
+        self.forget_skips_from(position);
         let file = self.file()?;
-        file.set_len(found.position).at("cut", &path)?;
+        file.set_len(position).at("cut", &path)?;
         durable::sync_data(&file, &path).at("sync", &path)?;
         self.reload_max_timestamp()?;
         let mut state = self.state.lock();
         state.bytes_since_index_entry = 0;
-        if found.position == 0 {
+        if position == 0 {
             state.first_timestamp = None;
         }
         Ok(())

@@ -10,6 +10,7 @@
 
 mod change;
 pub(crate) mod cleaned;
+mod resume;
 mod scan;
 mod search;
 
@@ -22,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 pub use cleaned::{CLEANED_SUFFIX, CleanedSegment, SWAP_SUFFIX};
+pub(crate) use scan::Skip;
 pub use scan::{BatchPosition, BatchScan, ScanError};
 
 use crate::durable;
@@ -49,6 +51,8 @@ pub struct LogSegment {
     indexes_synced: AtomicBool,
     offset_index: OffsetIndex,
     time_index: TimeIndex,
+    /// What is known to be damaged, by position.
+    skips: RwLock<Vec<Skip>>,
     state: Mutex<State>,
 }
 
@@ -100,6 +104,7 @@ impl LogSegment {
             indexes_synced: AtomicBool::new(false),
             offset_index,
             time_index,
+            skips: RwLock::default(),
             state: Mutex::new(State {
                 max_timestamp: Some(MaxTimestamp {
                     timestamp: NO_TIMESTAMP,
@@ -155,6 +160,7 @@ impl LogSegment {
             indexes_synced: AtomicBool::new(false),
             offset_index,
             time_index,
+            skips: RwLock::default(),
             state: Mutex::new(State {
                 max_timestamp: None,
                 bytes_since_index_entry: 0,
@@ -299,6 +305,11 @@ impl LogSegment {
     /// When the last batch was written, by our clock; after a restart, that of the file.
     pub fn last_modified_ms(&self) -> TimestampMs {
         self.state.lock().last_modified_ms
+    }
+
+    /// When the first batch was written, by our clock; after a restart, that of the file.
+    pub fn first_append_ms(&self) -> TimestampMs {
+        self.state.lock().first_append_ms
     }
 
     /// How long ago the first batch was written, by our clock.

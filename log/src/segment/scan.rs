@@ -8,7 +8,12 @@ use std::sync::Arc;
 
 use crate::log_error::{LogError, StorageError};
 use crate::record::{BATCH_HEADER_LEN, BatchHeader};
+use crate::types::Offset;
 
+/// The CRC covers a batch from its attributes on.
+const CRC_START: u64 = 21;
+/// A batch is read in pieces of this size, so that a lying length costs no memory.
+const CRC_READ_LEN: u64 = 256 * 1024;
 /// One read brings this much: several headers when batches are small, and little waste when they are large.
 const READ_LEN: usize = 4096;
 
@@ -23,6 +28,16 @@ impl BatchPosition {
     pub fn end(&self) -> u64 {
         self.position + self.header.size() as u64
     }
+}
+
+/// A stretch that is known to hold no whole batches, and is passed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Skip {
+    pub position: u64,
+    /// Where it goes on.
+    pub resume: u64,
+    /// The first offset there.
+    pub end: Offset,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +79,10 @@ pub struct BatchScan {
     end: u64,
     buffer: Vec<u8>,
     buffer_start: u64,
+    /// In the order of their positions.
+    skips: Vec<Skip>,
+    skipped_to: Option<Offset>,
+    skipped_position: u64,
 }
 
 impl BatchScan {
@@ -75,7 +94,26 @@ impl BatchScan {
             end,
             buffer: Vec::new(),
             buffer_start: 0,
+            skips: Vec::new(),
+            skipped_to: None,
+            skipped_position: 0,
         }
+    }
+
+    /// Passes over these.
+    pub(super) fn skipping(mut self, skips: Vec<Skip>) -> Self {
+        self.skips = skips;
+        self
+    }
+
+    /// The offset behind the last damage that was passed over.
+    pub(crate) fn skipped_to(&self) -> Option<Offset> {
+        self.skipped_to
+    }
+
+    /// Where that damage ends; 0 when there was none.
+    pub(crate) fn skipped_position(&self) -> u64 {
+        self.skipped_position
     }
 
     /// The next batch is this one again.
@@ -96,8 +134,22 @@ impl BatchScan {
         &self.file
     }
 
-    /// The next batch; `None` at the end. A batch that is not whole is an error, and stays one.
+    fn skip(&mut self) {
+        // They follow each other: one may end where the next begins.
+        for skip in &self.skips {
+            if (skip.position..skip.resume).contains(&self.position) {
+                self.position = skip.resume;
+                self.skipped_to = Some(skip.end);
+                self.skipped_position = skip.resume;
+            }
+        }
+    }
+
+    /// The next batch; `None` at the end. A batch that is not whole is an error, and stays one, unless it is known.
     pub fn next_batch(&mut self) -> Result<Option<BatchPosition>, ScanError> {
+        if !self.skips.is_empty() {
+            self.skip();
+        }
         if self.position >= self.end {
             return Ok(None);
         }
@@ -146,6 +198,22 @@ impl BatchScan {
         }
         let at = (self.position - self.buffer_start) as usize;
         Ok(&self.buffer[at..at + BATCH_HEADER_LEN])
+    }
+
+    /// The checksum that the batch's bytes have.
+    pub(crate) fn crc_of(&self, batch: &BatchPosition) -> Result<u32, StorageError> {
+        let mut position = batch.position + CRC_START;
+        let mut buffer = vec![0; CRC_READ_LEN.min(batch.end() - position) as usize];
+        let mut crc = 0;
+        while position < batch.end() {
+            let len = CRC_READ_LEN.min(batch.end() - position) as usize;
+            self.file
+                .read_exact_at(&mut buffer[..len], position)
+                .map_err(|e| StorageError::new("read", &self.path, e))?;
+            crc = crc32c::crc32c_append(crc, &buffer[..len]);
+            position += len as u64;
+        }
+        Ok(crc)
     }
 
     pub(crate) fn corrupt(&self, reason: String) -> ScanError {

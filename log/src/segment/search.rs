@@ -10,9 +10,10 @@ use crate::record::{Batch, DecodeLimit, RecordIter};
 use crate::types::{NO_TIMESTAMP, Offset, TimestampMs};
 
 impl LogSegment {
-    /// Walks headers from `position`, which must be a batch's, up to `end`.
+    /// Walks headers from `position`, which must be a batch's, up to `end`. Damage that is known is passed over.
     pub fn scan(&self, position: u64, end: u64) -> Result<BatchScan, StorageError> {
-        Ok(BatchScan::new(self.file()?, self.path(), position, end))
+        let skips = self.skips.read().clone();
+        Ok(BatchScan::new(self.file()?, self.path(), position, end).skipping(skips))
     }
 
     /// The first batch that ends at or behind `offset`, among the bytes below `end`.
@@ -66,6 +67,11 @@ impl LogSegment {
             .at("read the offset index of", self.offset_index.path())?;
         let mut scan = self.scan_from(start, end)?;
         while let Some(batch) = scan.next_batch()? {
+            if scan.skipped_to().is_some_and(|skipped| skipped > from) {
+                return Err(
+                    scan.corrupt("the record may be among damaged ones before it".to_owned())
+                );
+            }
             if batch.header.max_timestamp < timestamp || batch.header.last_offset() < from {
                 continue;
             }

@@ -8,6 +8,7 @@ mod corpus;
 mod files;
 mod live;
 mod mutator;
+mod tier;
 
 use std::time::Duration;
 

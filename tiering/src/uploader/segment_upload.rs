@@ -67,7 +67,14 @@ pub async fn plan(
             })
             .collect();
         meta.leader_epochs = epochs_before(&log, range.end);
-        let plan = SegmentObjectPlan::compute(range.slices.clone(), meta)?;
+        let planned = SegmentObjectPlan::compute(range.slices.clone(), meta);
+        if let (Err(PlanError::DamagedBatch { position, .. }), Some(slice)) =
+            (&planned, range.slices.first())
+        {
+            // Known to the log, it is answered as damaged from now on.
+            log.examine_segment(range.segment_base_offset, slice.position + position)?;
+        }
+        let plan = planned?;
         Ok(Some(PlannedUpload { range, plan }))
     })
     .await?

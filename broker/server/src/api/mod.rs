@@ -62,6 +62,7 @@ use crate::outage_guard::OutageGuard;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::scrubber::Scrubber;
+use crate::threads::Threads;
 use crate::tier_driver::RemoteReads;
 
 /// Everything that the handlers work with.
@@ -79,6 +80,7 @@ pub struct Apis {
     /// fetch.max.bytes: asked for by every fetch.
     fetch_bytes_max: usize,
     background: Background,
+    pub(crate) threads: Threads,
     flusher: Arc<Flusher>,
     scrubber: Arc<Scrubber>,
     cleaner: CleanerDriver,

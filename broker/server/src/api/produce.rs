@@ -241,7 +241,7 @@ fn check_and_line_up(
     let mut rules = partition.log().config().produce_rules();
     rules.allow_zstd = context.api_version >= 7;
     let batch = validate_produce(records, &rules, clock::now_ms())
-        .map_err(produce_failure)?
+        .map_err(|e| produce_failure(e.in_partition(partition.topic_partition())))?
         .pop()
         .ok_or_else(|| Failure::of(KafkaError::InvalidRecord))?;
     let required = if append.acks == -1 {

@@ -25,6 +25,7 @@ use crate::outage_guard::OutageGuard;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::scrubber::Scrubber;
+use crate::threads::Threads;
 use crate::tier_driver::RemoteReads;
 
 /// Cold reads at a time: enough to keep a disk's queue filled, few enough to leave it to appends.
@@ -80,11 +81,13 @@ impl Apis {
         runtime.spawn(Arc::clone(&metadata).run(updates));
         metadata.caught_up().await;
 
+        let threads = Threads::new(&registry)?;
         let background = Background::start(&config, &replicas, &tier, upkeep, sealed, &runtime);
         let unflushed_max = config.i64("log.flush.unflushed.bytes.max");
         let flusher = Flusher::start(
             replicas.logs(),
             u64::try_from(unflushed_max).unwrap_or(u64::MAX),
+            &threads,
             &registry,
         )?;
         let flusher = Arc::new(flusher);
@@ -92,9 +95,10 @@ impl Apis {
         let scrubber = Arc::new(Scrubber::start(
             replicas.logs(),
             u64::try_from(scrub_budget).unwrap_or(0),
+            &threads,
             &registry,
         )?);
-        let cleaner = CleanerDriver::start(&config.values(), replicas.logs(), &registry)?;
+        let cleaner = CleanerDriver::start(&config.values(), replicas.logs(), &threads, &registry)?;
         let outage = OutageGuard::start(replicas.logs(), &tier, &registry)?;
         let slots_max = config.usize("max.incremental.fetch.session.cache.slots");
         Ok(Arc::new(Self {
@@ -105,6 +109,7 @@ impl Apis {
             outage,
             producer_ids: ProducerIds::default(),
             background,
+            threads,
             flusher,
             scrubber,
             cleaner,

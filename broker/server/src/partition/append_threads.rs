@@ -7,6 +7,7 @@
 //!
 //! Waking a thread costs more than a small append. So a thread that is awake takes what comes, and another is woken only
 //! when none is awake, when the line grows, or when those awake have been at one partition for long (their disk is slow).
+//! One that panics ends the process: its partition would hang, and what it had half done is for recovery to judge.
 //! Holds no decision about what an append means.
 
 use std::collections::VecDeque;
@@ -19,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Partition, WritePace};
 use crate::clock;
+use crate::threads::or_end_process;
 
 /// How often one partition is drained before the next one in line gets the thread.
 const ROUNDS_PER_TURN: usize = 4;
@@ -96,7 +98,7 @@ impl AppendThreads {
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new()
                 .name(format!("{name}-{number}"))
-                .spawn(move || shared.run(number))?;
+                .spawn(move || or_end_process(|| shared.run(number)))?;
             threads.push(thread);
         }
         Ok(Arc::new(Self {

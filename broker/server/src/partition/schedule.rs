@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Partition;
 use crate::clock;
+use crate::threads::or_end_process;
 
 /// The most that a network thread writes to a partition at a time.
 const WRITE_HERE_BYTES_MAX: usize = 1 << 20;
@@ -57,7 +58,10 @@ struct Line(Vec<Arc<Partition>>);
 impl Line {
     async fn write(mut self) {
         while let Some(partition) = self.0.last() {
-            if write_here(partition) {
+            let mut is_done = false;
+            // A panic here would leave the partition half written, as on an append thread.
+            or_end_process(|| is_done = write_here(partition));
+            if is_done {
                 self.0.pop();
             } else {
                 to_append_threads(self.0.pop());

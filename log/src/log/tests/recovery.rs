@@ -88,7 +88,7 @@ fn segments_behind_a_torn_one_are_dropped() {
 }
 
 #[test]
-fn damage_below_the_recovery_point_is_an_error_and_nothing_is_cut() {
+fn damage_below_the_recovery_point_is_known_and_nothing_is_cut() {
     let dir = tempfile::tempdir().expect("temp dir");
     let one_segment = LogConfig {
         segment_bytes: 1 << 20,
@@ -107,11 +107,12 @@ fn damage_below_the_recovery_point_is_an_error_and_nothing_is_cut() {
     let mut bytes = std::fs::read(&path).expect("reads");
     bytes[500..600].fill(0xff);
     std::fs::write(&path, &bytes).expect("writes");
-    let opened = open_with(dir.path(), one_segment, |open| open.recovery_point = 90);
-    assert!(
-        matches!(opened, Err(LogError::Corrupt { .. })),
-        "{opened:?}"
-    );
+    let (log, _) =
+        open_with(dir.path(), one_segment, |open| open.recovery_point = 90).expect("opens");
+    let damages = log.damages();
+    assert_eq!(damages.len(), 1, "{damages:?}");
+    assert!(damages[0].position <= 500 && damages[0].resume >= 600);
+    assert_eq!(log.log_end_offset(), 90);
     assert_eq!(std::fs::metadata(&path).expect("is there").len(), size);
 }
 

@@ -496,3 +496,76 @@ proptest! {
         }
     }
 }
+
+/// As Kafka 4.3.1 says it; taken from the strings of its class files.
+#[test]
+fn the_words_are_kafkas() {
+    let keyless = ProduceRules {
+        compacted: true,
+        ..ProduceRules::default()
+    };
+    let good = plain();
+    let edit = |f: fn(&mut BatchHeader)| edited(&good, f);
+    let mut crc = good.to_vec();
+    crc[70] ^= 1;
+    let stored = BatchHeader::parse(&crc).expect("a header").crc;
+    let rules = ProduceRules::default();
+    let no_key = build(BatchOptions::default(), &[record(NOW, None)]);
+    let table: Vec<(Bytes, ProduceRules, String)> = vec![
+        (
+            Bytes::new(),
+            rules,
+            "Produce requests must have at least one record batch per partition".into(),
+        ),
+        (
+            Bytes::from([&good[..], &good[..]].concat()),
+            rules,
+            "Produce requests are only allowed to contain exactly one record batch per partition"
+                .into(),
+        ),
+        (
+            crc.into(),
+            rules,
+            format!("Record is corrupt (stored crc = {stored}) in topic partition t-3"),
+        ),
+        (
+            edit(|h| h.last_offset_delta = -1),
+            rules,
+            "Batch has an invalid offset range: [0, -1] in topic partition t-3".into(),
+        ),
+        (
+            edit(|h| h.records_count = 0),
+            rules,
+            "Invalid reported count for record batch: 0 in topic partition t-3".into(),
+        ),
+        (
+            edit(|h| h.records_count = 3),
+            rules,
+            "Inconsistent batch offset range [0, 1] and count of records 3 in topic partition t-3"
+                .into(),
+        ),
+        (
+            edit(|h| {
+                h.producer_id = 9;
+                h.producer_epoch = 0;
+                h.base_sequence = -1;
+            }),
+            rules,
+            "Invalid sequence number -1 in record batch with producerId 9 in topic partition t-3"
+                .into(),
+        ),
+        (
+            no_key,
+            keyless,
+            "One or more records have been rejected due to 1 record errors in total, and only showing the first three \
+             errors at most: [ApiRecordError[apiError=INVALID_RECORD, recordError=RecordError(batchIndex=0, \
+             message='Compacted topic cannot accept message without key in topic partition t-3')]]"
+                .into(),
+        ),
+    ];
+    let tp = TopicPartition::new("t", 3);
+    for (bytes, rules, words) in table {
+        let error = validate_produce(bytes, &rules, NOW).expect_err(&words);
+        assert_eq!(error.in_partition(&tp).to_string(), words);
+    }
+}
