@@ -84,7 +84,7 @@ fn idle() -> Row {
 fn restart() -> Row {
     Row {
         name: "restart",
-        what: "start again with 1,000 partitions and 2 GiB of log, until every partition answers ListOffsets".to_owned(),
+        what: "start again with 1,000 partitions and 10 GB of log, until every partition answers ListOffsets".to_owned(),
         is_quick: false,
         contenders: BROKERS,
         figures: vec![
@@ -93,7 +93,7 @@ fn restart() -> Row {
             Figure::new("CPU after SIGKILL", "s"),
         ],
         run: Box::new(|session| {
-            const BYTES: u64 = 2 << 30;
+            const BYTES: u64 = 10_000_000_000;
             session.start_fresh()?;
             let id = session.cluster()?.create_topic(TOPIC, PARTITIONS, &[])?;
             session.fill(id, PARTITIONS, BYTES)?;
