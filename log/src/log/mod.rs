@@ -214,6 +214,11 @@ impl Log {
         self.segments.snapshot()
     }
 
+    /// Whether an append would have to wait now: for another append, or for segments to be cut or dropped, which syncs.
+    pub fn is_being_written(&self) -> bool {
+        self.writer.is_locked()
+    }
+
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

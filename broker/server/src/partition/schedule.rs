@@ -3,7 +3,8 @@
 //! The append threads of their folder may: they are put in line together, with one wake for a whole request. So may the
 //! network thread that the request is on, which is cheaper by two wakes of a thread: it writes once it is through with
 //! the requests that have arrived besides, so that one write serves them all. It does so while the folder takes writes
-//! without delay ([`super::WritePace`]) and there is little to write; a slow disk must hold up nobody's fetches.
+//! without delay ([`super::WritePace`]), nobody else has the log (who drops its segments syncs meanwhile), and there is
+//! little to write: a slow disk must hold up nobody's fetches.
 
 use std::sync::Arc;
 
@@ -82,7 +83,8 @@ fn write_here(partition: &Arc<Partition>) -> bool {
     for _ in 0..ROUNDS_HERE {
         let bytes = partition.queued_bytes();
         let begun = clock::now();
-        if bytes > WRITE_HERE_BYTES_MAX || !pace.is_calm(begun) {
+        let is_free = !partition.log().is_being_written();
+        if bytes > WRITE_HERE_BYTES_MAX || !pace.is_calm(begun) || !is_free {
             return false;
         }
         if !partition.drain() {
