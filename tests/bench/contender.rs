@@ -94,8 +94,9 @@ pub struct ServerOptions {
     pub strandline_binary: PathBuf,
     /// Further lines of server.properties, for every broker.
     pub properties: String,
-    /// And for Strandline alone.
+    /// And for each alone.
     pub strandline_properties: String,
+    pub kafka_properties: String,
     pub heap_mib: u32,
     /// Where folders are made.
     pub folder: PathBuf,
@@ -112,7 +113,10 @@ impl Server {
             Contender::Kafka => {
                 let kafka = KafkaOptions {
                     heap_mib: options.heap_mib,
-                    properties: format!("{PROPERTIES}{}", options.properties),
+                    properties: format!(
+                        "{PROPERTIES}{}{}",
+                        options.properties, options.kafka_properties
+                    ),
                 };
                 let formatted = FORMATTED.get_or_init(|| {
                     KafkaBroker::format(&options.folder.join("formatted"), kafka.clone())

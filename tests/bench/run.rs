@@ -75,6 +75,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             properties: String::new(),
             strandline_binary: options.strandline.clone().unwrap_or_else(strandline_binary),
             strandline_properties: options.properties.join("\n"),
+            kafka_properties: String::new(),
             heap_mib: options.heap_mib,
             folder: folder.clone(),
             start_deadline: START_DEADLINE,

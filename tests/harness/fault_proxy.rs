@@ -79,6 +79,10 @@ impl FaultProxy {
         FaultProxy { port, shared }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

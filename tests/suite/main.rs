@@ -26,4 +26,6 @@ mod strandline;
 mod stuck;
 mod syscalls;
 mod tier;
+mod tier_operations;
 mod tier_recovery;
+mod tier_scale;

@@ -78,6 +78,8 @@ pub struct TierConfig {
     pub outage_reserve_bytes: u64,
     pub copy_overdue_ms: i64,
     pub request_budgets: String,
+    /// Negative: tails are not uploaded.
+    pub tail_upload_ms: i64,
     pub upload_on_shutdown: bool,
     pub upload_on_shutdown_ms: i64,
 }
@@ -136,6 +138,7 @@ impl TierConfig {
             outage_reserve_bytes: table.count("remote.log.outage.disk.reserve.bytes")?,
             copy_overdue_ms: table.long("remote.log.copy.overdue.ms")?,
             request_budgets: table.budgets("remote.log.request.budgets")?,
+            tail_upload_ms: table.long("remote.log.tail.upload.ms")?,
             upload_on_shutdown: table.boolean("remote.log.upload.on.shutdown")?,
             upload_on_shutdown_ms: table.long("remote.log.upload.on.shutdown.timeout.ms")?,
         })
@@ -240,6 +243,7 @@ impl TierConfig {
             outage_reserve_bytes: 0,
             copy_overdue_ms: 60_000,
             request_budgets: String::new(),
+            tail_upload_ms: -1,
             upload_on_shutdown: false,
             upload_on_shutdown_ms: 60_000,
         }

@@ -1,7 +1,8 @@
-//! What would be lost with this machine now: committed records that no manifest names yet. Worked out when it is asked for.
+//! What would be lost with this machine now: committed records that are in no manifest and in no tail object yet. Worked out when it is asked for.
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType};
@@ -34,7 +35,9 @@ impl RemotePartition {
     pub fn unprotected(&self) -> Exposure {
         let log = self.log();
         let named = self.manifest().map_or(0, |m| m.end_offset());
-        let from = named.max(log.local_log_start_offset());
+        let from = named
+            .max(self.tail_end.load(Ordering::Acquire))
+            .max(log.local_log_start_offset());
         let end = log.high_watermark().min(log.last_stable_offset());
         let Ok(records @ 1..) = u64::try_from(end - from) else {
             return Exposure::default();

@@ -40,6 +40,7 @@ mod simulation;
 mod single_flight;
 pub mod store;
 mod supervise;
+pub mod tails;
 pub mod tier;
 pub mod uploader;
 

@@ -25,6 +25,8 @@ pub struct TierMetrics {
     pub cache_evicted_bytes: IntCounter,
     pub read_ahead_chunks: IntCounter,
     pub workers_restarted: IntCounter,
+    pub tail_upload_bytes: IntCounter,
+    pub tail_upload_errors: IntCounter,
 }
 
 const BY_TOPIC: &[&str] = &["topic"];
@@ -158,6 +160,16 @@ impl TierMetrics {
                 registry,
                 "strandline_remote_read_ahead_chunks_total",
                 "Chunks fetched before a reader asked for them.",
+            )?,
+            tail_upload_bytes: counter(
+                registry,
+                "strandline_remote_tail_upload_bytes_total",
+                "Bytes of records from unsealed segments that were uploaded in shared objects.",
+            )?,
+            tail_upload_errors: counter(
+                registry,
+                "strandline_remote_tail_upload_errors_total",
+                "Uploads of unsealed segments' records that failed and are tried again.",
             )?,
             workers_restarted: counter(
                 registry,

@@ -72,6 +72,8 @@ pub struct RemotePartition {
     pub(crate) sweep: Mutex<SweepTurn>,
     /// A log start that outlives a crash although the manifest may not know it.
     pub(crate) kept_start: AtomicI64,
+    /// Behind what tail objects of this term hold.
+    pub(crate) tail_end: AtomicI64,
 }
 
 /// When the partition's objects are listed next, and from which key on.
@@ -105,6 +107,7 @@ impl RemotePartition {
             ahead: Mutex::default(),
             sweep: Mutex::default(),
             kept_start: AtomicI64::new(-1),
+            tail_end: AtomicI64::new(-1),
         }
     }
 

@@ -10,8 +10,10 @@ use serde::Serialize;
 use strandline_log::{Offset, TimestampMs, TopicId, uuid_to_base64};
 
 use crate::bucket_reader::{BucketError, BucketReader, TopicInfo};
+use crate::fence::Fence;
 use crate::format::{ClusterState, GroupOffset, GroupState, GroupsState, PartitionKey, TopicState};
 use crate::manifest::{Manifest, ManifestStoreError};
+use crate::tails::{PromoteError, Promoted, Tails};
 
 /// Roots that are read at the same time.
 const ROOTS_AT_A_TIME: usize = 32;
@@ -23,6 +25,8 @@ const PRODUCER_ID_RANGE: i64 = 1 << 32;
 pub enum RestorePlanError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    #[error("the tails of unsealed segments: {0}")]
+    Tails(#[from] PromoteError),
     #[error("the manifest of {topic}-{partition}: {error}; `strandline tier repair` may help")]
     Manifest {
         topic: String,
@@ -74,6 +78,31 @@ pub struct RestorePlan {
     pub clamped: Vec<Clamped>,
     /// What the former cluster had and the bucket has not.
     pub missing: Vec<String>,
+    /// What of it is in tails of unsealed segments.
+    pub tails: Vec<Promoted>,
+}
+
+/// As the manifest will be when a restore has made objects of the tails.
+fn with_tails(
+    tails: &Tails,
+    topic: &str,
+    key: &PartitionKey,
+    manifest: Option<Arc<Manifest>>,
+) -> Option<(Arc<Manifest>, Option<Promoted>)> {
+    let end = match &manifest {
+        Some(manifest) if manifest.is_deleted() => return Some((Arc::clone(manifest), None)),
+        Some(manifest) => manifest.end_offset(),
+        None => tails.first_offset(key.topic_id, key.partition)?,
+    };
+    let promoted = tails.plan(topic, key.topic_id, key.partition, end);
+    let mut manifest = manifest.unwrap_or_else(|| {
+        let fence = Fence::new(0, 0);
+        Arc::new(Manifest::new(key.clone(), fence, end, Default::default()))
+    });
+    if let Some(promoted) = &promoted {
+        Arc::make_mut(&mut manifest).end = promoted.to;
+    }
+    Some((manifest, promoted))
 }
 
 fn base64<S: serde::Serializer>(id: &TopicId, serializer: S) -> Result<S::Ok, S::Error> {
@@ -112,11 +141,21 @@ impl RestorePlan {
             .buffered(ROOTS_AT_A_TIME)
             .try_collect()
             .await?;
+        let tails = reader.tails().await?;
+        let mut promoted = Vec::new();
         let manifests = manifests
             .into_iter()
-            .filter_map(|(key, manifest)| Some(((key.topic_id, key.partition), manifest?)))
+            .filter_map(|(key, manifest)| {
+                let name = topics.iter().find(|topic| topic.id == key.topic_id);
+                let name = name.map_or("", |topic| &topic.name);
+                let (manifest, more) = with_tails(&tails, name, &key, manifest)?;
+                promoted.extend(more);
+                Some(((key.topic_id, key.partition), manifest))
+            })
             .collect();
-        Ok(Self::make(cluster_id, state, topics, groups, &manifests))
+        let mut plan = Self::make(cluster_id, state, topics, groups, &manifests);
+        plan.tails = promoted;
+        Ok(plan)
     }
 
     fn make(
@@ -143,6 +182,7 @@ impl RestorePlan {
             groups: Vec::new(),
             clamped: Vec::new(),
             missing: Vec::new(),
+            tails: Vec::new(),
         };
         if state.is_none() {
             plan.missing.push(

@@ -1,8 +1,9 @@
 //! The remote tier of one broker: what it leads, and the workers that upload, expire and remove.
 //!
 //! - The dispatcher hands partitions to at most remote.log.manager.copier.thread.pool.size tasks, fair over topics.
+//! - The tails' worker bounds what the bucket lacks of unsealed segments, when it is asked to.
 //! - The collector removes what no manifest names any more, and deleted topics.
-//! - Both are supervised: one that dies is logged, counted and started again. A store that is away delays them and
+//! - All are supervised: one that dies is logged, counted and started again. A store that is away delays them and
 //!   remote reads, and nothing else.
 //! - A stop is a flag that is read between steps.
 
@@ -35,6 +36,7 @@ use crate::store::{
     StoreUrl,
 };
 use crate::supervise::supervise;
+use crate::tails;
 use crate::uploader::{Next, Stay};
 
 /// A worker that waits looks at the time again at least this often.
@@ -141,7 +143,6 @@ impl Tier {
         Ok(tier)
     }
 
-    #[cfg(test)]
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.core
     }
@@ -197,6 +198,13 @@ impl Tier {
             self.core.stop(),
             restarted.clone(),
             move || Arc::clone(&tier).dispatch(),
+        ));
+        let tier = Arc::clone(self);
+        workers.push(supervise(
+            "tails",
+            self.core.stop(),
+            restarted.clone(),
+            move || tails::run(Arc::clone(&tier)),
         ));
         let core = Arc::clone(&self.core);
         workers.push(supervise(

@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use indicatif::HumanBytes;
-use strandline_server::runtime;
+use strandline_server::{clock, ids, runtime};
+use strandline_tiering::IdSource;
 use strandline_tiering::restore_plan::RestorePlan;
 
 use crate::bucket::{BucketArguments, table};
@@ -54,9 +55,19 @@ pub fn run(arguments: &RestoreArguments) -> anyhow::Result<()> {
     let config = arguments.bucket.broker_config(&overrides)?;
     let (_, reader) = arguments.bucket.open()?;
     runtime(&config)?.block_on(async {
-        let plan = RestorePlan::read(&reader)
+        let mut promoted = Vec::new();
+        if !arguments.dry_run {
+            let ids = IdSource::from_seed(ids::new_seed());
+            let tails = reader.tails().await?;
+            promoted = tails
+                .promote(&reader, &ids, clock::now_ms())
+                .await
+                .context("the tails of unsealed segments")?;
+        }
+        let mut plan = RestorePlan::read(&reader)
             .await
             .context("cannot tell what the store would bring back")?;
+        plan.tails.extend(promoted);
         if !arguments.dry_run {
             let patience = Duration::from_secs(arguments.patience);
             strandline_server::restore::restore(config, &plan, patience, |_| {}).await?;
@@ -90,6 +101,13 @@ fn text(plan: &RestorePlan, dry_run: bool) -> String {
         plan.topics.len(),
         plan.groups.len()
     );
+    for tail in &plan.tails {
+        let _ = writeln!(
+            text,
+            "of unsealed segments: {}-{} from {} to {}",
+            tail.topic, tail.partition, tail.from, tail.to
+        );
+    }
     for clamped in &plan.clamped {
         let _ = writeln!(
             text,

@@ -150,33 +150,49 @@ fn consume() -> Row {
         run: Box::new(|session| {
             let topic = session.hot_topic()?;
             let bootstrap = session.bootstrap()?;
-            let records = topic.end.to_string();
-            let arguments = [
-                "--bootstrap-server",
-                &bootstrap,
-                "--topic",
-                HOT_TOPIC,
-                "--num-records",
-                &records,
-                "--hide-header",
-            ];
-            let measured = session.measure(|| run("ConsumerPerformance", &arguments))?;
-            // start, end, MB consumed, MB/s, records, records/s, rebalance ms, fetch ms, fetch MB/s, fetch records/s
-            let fields: Vec<&str> = measured.value.trim().split(',').map(str::trim).collect();
-            let field = |at: usize| -> anyhow::Result<f64> {
-                let text = fields
-                    .get(at)
-                    .context("ConsumerPerformance printed too little")?;
-                text.parse()
-                    .with_context(|| format!("{text} in {}", measured.value))
-            };
-            let mib = field(2)?;
+            let end = topic.end;
+            let measured = session.measure(|| consume_all(&bootstrap, HOT_TOPIC, end))?;
+            let mib = measured.value.mib;
             Ok(vec![
                 measured.cpu_per_gib((mib * f64::from(1 << 20)) as u64),
-                field(8)? * f64::from(1 << 20) / 1e6,
+                measured.value.mib_per_second * f64::from(1 << 20) / 1e6,
             ])
         }),
     }
+}
+
+/// What ConsumerPerformance says that it has read.
+pub(super) struct Consumed {
+    pub mib: f64,
+    /// While it fetched.
+    pub mib_per_second: f64,
+}
+
+/// Reads so many records of a topic from its beginning.
+pub(super) fn consume_all(bootstrap: &str, topic: &str, records: i64) -> anyhow::Result<Consumed> {
+    let records = records.to_string();
+    let arguments = [
+        "--bootstrap-server",
+        bootstrap,
+        "--topic",
+        topic,
+        "--num-records",
+        &records,
+        "--hide-header",
+    ];
+    let printed = run("ConsumerPerformance", &arguments)?;
+    // start, end, MB consumed, MB/s, records, records/s, rebalance ms, fetch ms, fetch MB/s, fetch records/s
+    let fields: Vec<&str> = printed.trim().split(',').map(str::trim).collect();
+    let field = |at: usize| -> anyhow::Result<f64> {
+        let text = fields
+            .get(at)
+            .context("ConsumerPerformance printed too little")?;
+        text.parse().with_context(|| format!("{text} in {printed}"))
+    };
+    Ok(Consumed {
+        mib: field(2)?,
+        mib_per_second: field(8)?,
+    })
 }
 
 fn end_to_end() -> Row {

@@ -15,6 +15,7 @@ mod latency;
 mod lifecycle;
 mod many;
 mod produce;
+mod tier;
 
 use crate::contender::Contender;
 use crate::session::Session;
@@ -93,6 +94,7 @@ pub fn all() -> Vec<Row> {
     rows.extend(fsync::rows());
     rows.extend(many::rows());
     rows.extend(cleaner::rows());
+    rows.extend(tier::rows());
     rows.extend(lifecycle::rows());
     rows
 }

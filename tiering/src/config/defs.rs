@@ -231,7 +231,7 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "remote.log.request.budgets",
         ConfigKind::String,
         Some("sweep=50,retention=200"),
-        "How many requests per second are sent to the object store at most, by purpose (manifest, upload, read, retention, sweep, state, export, probe): purpose=requests, separated by commas. A purpose that is not named is not limited.",
+        "How many requests per second are sent to the object store at most, by purpose (manifest, upload, read, retention, sweep, state, tail, export, probe): purpose=requests, separated by commas. A purpose that is not named is not limited.",
     ),
     def(
         "remote.log.upload.on.shutdown",
@@ -244,6 +244,15 @@ pub(super) static BROKER: &[ConfigDef] = &[
         POSITIVE_LONG,
         Some("60000"),
         "How long a clean shutdown may take for its uploads; what is left then stays on local disk alone.",
+    ),
+    def(
+        "remote.log.tail.upload.ms",
+        ConfigKind::Long {
+            min: -1,
+            max: i64::MAX,
+        },
+        Some("-1"),
+        "How often records of segments that are not sealed yet go up, in one object for all partitions of this broker, at most once a second: what a restore from the bucket lacks is bounded by it. -1: never.",
     ),
     def(
         "remote.log.copy.overdue.ms",

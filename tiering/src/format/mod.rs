@@ -11,6 +11,7 @@ pub mod object_key;
 pub mod segment_index;
 pub mod segment_object;
 pub mod segment_plan;
+pub mod tail_object;
 pub mod topic_marker;
 
 pub use bytes_io::FormatError;

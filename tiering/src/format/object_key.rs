@@ -117,6 +117,18 @@ pub fn groups_state(cluster_id: &str, node_id: i32) -> String {
     format!("{}/groups-{node_id}", state_folder(cluster_id))
 }
 
+/// Where the tails of unsealed segments are.
+pub fn tails_folder(cluster_id: &str) -> String {
+    format!("meta/{cluster_id}/tails")
+}
+
+pub fn tail_object(cluster_id: &str, created_ms: i64, random: u64) -> String {
+    format!(
+        "{}/{created_ms:020}-{random:016x}",
+        tails_folder(cluster_id)
+    )
+}
+
 pub fn deletion_note(cluster_id: &str, topic_id: &TopicId) -> String {
     format!(
         "{}/{}",

@@ -43,18 +43,20 @@ pub enum Purpose {
     Retention,
     Sweep,
     State,
+    Tail,
     Export,
     Probe,
 }
 
 impl Purpose {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Manifest,
         Self::Upload,
         Self::Read,
         Self::Retention,
         Self::Sweep,
         Self::State,
+        Self::Tail,
         Self::Export,
         Self::Probe,
     ];
@@ -67,6 +69,7 @@ impl Purpose {
             Self::Retention => "retention",
             Self::Sweep => "sweep",
             Self::State => "state",
+            Self::Tail => "tail",
             Self::Export => "export",
             Self::Probe => "probe",
         }
