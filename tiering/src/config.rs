@@ -8,10 +8,11 @@ mod defs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use strandline_log::config_def::{ConfigDef, InvalidConfig};
 
-use crate::store::RequestBudgets;
+use crate::store::{ObjectSettings, RequestBudgets};
 
 /// The tier's part of the broker's table.
 pub fn broker_config_defs() -> &'static [ConfigDef] {
@@ -31,6 +32,7 @@ pub struct S3Config {
     pub access_key_id: Option<String>,
     pub secret_access_key: Option<String>,
     pub path_style: Option<bool>,
+    pub objects: ObjectSettings,
 }
 
 impl std::fmt::Debug for S3Config {
@@ -108,6 +110,12 @@ impl TierConfig {
                 path_style: table
                     .text("remote.storage.s3.path.style.access")?
                     .map(|text| text.eq_ignore_ascii_case("true")),
+                objects: ObjectSettings {
+                    storage_class: table.shared("remote.storage.s3.storage.class")?,
+                    tags: table.shared("remote.storage.s3.tags")?,
+                    encryption: table.shared("remote.storage.s3.server.side.encryption")?,
+                    kms_key_id: table.shared("remote.storage.s3.kms.key.id")?,
+                },
             },
             cache_dir: match table.text("remote.log.cache.dir")? {
                 Some(dir) => PathBuf::from(dir),
@@ -163,6 +171,10 @@ impl Table<'_> {
             }
             _ => Ok(def.default.map(str::to_owned)),
         }
+    }
+
+    fn shared(&self, name: &'static str) -> Result<Option<Arc<str>>, InvalidConfig> {
+        Ok(self.text(name)?.map(Arc::from))
     }
 
     fn required<T: std::str::FromStr>(&self, name: &'static str) -> Result<T, InvalidConfig> {

@@ -63,6 +63,7 @@ impl TierConfig {
             path_style: self.s3.path_style,
             access_key_id: self.s3.access_key_id.clone(),
             secret_access_key: self.s3.secret_access_key.clone(),
+            objects: self.s3.objects.clone(),
             read_timeout_ms: self.stall_ms as u64,
             ..S3Options::default()
         };

@@ -48,7 +48,9 @@ impl LoggingArguments {
             .log_level
             .clone()
             .unwrap_or_else(|| Targets::new().with_default(default))
-            .with_target("openraft", Level::WARN);
+            .with_target("openraft", Level::WARN)
+            // Each link of the credential chain that has none warns by itself; what follows is told by the store.
+            .with_target("aws_config", Level::ERROR);
         tracing_subscriber::registry()
             .with(layer.with_filter(filter))
             .init();

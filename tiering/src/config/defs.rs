@@ -84,6 +84,30 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "Whether the bucket's name goes into the path instead of the host name. Unset: yes when an endpoint is set.",
     ),
     def(
+        "remote.storage.s3.storage.class",
+        ConfigKind::String,
+        None,
+        "The storage class of segments, as S3 names it (STANDARD_IA, INTELLIGENT_TIERING, ...); one that must be restored before it is read, as GLACIER, will not do. Manifests and state keep the bucket's.",
+    ),
+    def(
+        "remote.storage.s3.tags",
+        ConfigKind::String,
+        None,
+        "Tags of segments: name=value, separated by commas.",
+    ),
+    def(
+        "remote.storage.s3.server.side.encryption",
+        ConfigKind::String,
+        None,
+        "How the store encrypts every object: AES256 or aws:kms. Unset: as the bucket says.",
+    ),
+    def(
+        "remote.storage.s3.kms.key.id",
+        ConfigKind::String,
+        None,
+        "The key for aws:kms. Unset: the bucket's.",
+    ),
+    def(
         "remote.log.cache.dir",
         ConfigKind::String,
         None,

@@ -11,6 +11,7 @@
 mod error;
 mod folder_store;
 mod metrics;
+mod object_settings;
 mod probe;
 mod remote_store;
 mod request_budget;
@@ -22,6 +23,7 @@ mod url;
 pub use error::StoreError;
 pub use folder_store::FolderStore;
 pub use metrics::{Purpose, RequestClass, RequestCount, StoreMetrics};
+pub use object_settings::ObjectSettings;
 pub use remote_store::{ObjectInfo, RemoteStore, Version};
 pub use request_budget::RequestBudgets;
 pub use s3::{S3Options, install_tls_provider};

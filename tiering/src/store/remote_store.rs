@@ -11,13 +11,16 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
-    UpdateVersion,
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions,
+    PutOptions, PutPayload, UpdateVersion,
 };
 
 use super::request_budget::RequestBudgets;
-use super::s3_put::{PutObject, S3Put};
-use super::{FolderStore, Purpose, RequestClass, S3Options, StoreError, StoreMetrics, StoreUrl};
+use super::s3_put::{PutObject, PutTarget, S3Put};
+use super::{
+    FolderStore, ObjectSettings, Purpose, RequestClass, S3Options, StoreError, StoreMetrics,
+    StoreUrl,
+};
 
 /// Parts of one upload that are sent at the same time.
 const PARTS_IN_FLIGHT_MAX: usize = 2;
@@ -51,6 +54,8 @@ pub struct RemoteStore {
     /// Where large objects go up in one request.
     put: Option<Arc<S3Put>>,
     budgets: RequestBudgets,
+    /// Empty but for S3.
+    settings: Arc<ObjectSettings>,
 }
 
 impl RemoteStore {
@@ -66,6 +71,7 @@ impl RemoteStore {
                 let (client, put) = super::s3::build(bucket, s3)?;
                 let mut store = Self::from_object_store(Arc::new(client), prefix, metrics);
                 store.put = Some(Arc::new(put));
+                store.settings = Arc::new(s3.objects.clone());
                 Ok(store)
             }
         }
@@ -84,6 +90,7 @@ impl RemoteStore {
             metrics,
             put: None,
             budgets: RequestBudgets::default(),
+            settings: Arc::default(),
         }
     }
 
@@ -160,7 +167,13 @@ impl RemoteStore {
                     }
                 };
                 self.budgets.admit(self.purpose).await;
-                put.put(key, path.as_ref(), object, body, sent).await
+                let headers = self.settings.headers(self.purpose)?;
+                let target = PutTarget {
+                    key,
+                    path: path.as_ref(),
+                    headers: &headers,
+                };
+                put.put(target, object, body, sent).await
             }
             _ => self
                 .put_stream_if_absent(key, body(), part_bytes)
@@ -205,7 +218,16 @@ impl RemoteStore {
         let mut upload = self.counted(
             key,
             RequestClass::Put,
-            self.store.put_multipart(&path).await,
+            self.store
+                .put_multipart_opts(
+                    &path,
+                    PutMultipartOptions {
+                        tags: self.settings.tags(self.purpose),
+                        attributes: self.settings.attributes(self.purpose),
+                        ..PutMultipartOptions::default()
+                    },
+                )
+                .await,
         )?;
         let sent = async {
             let mut length = 0u64;
@@ -403,7 +425,15 @@ impl RemoteStore {
         let length = body.content_length() as u64;
         let result = self
             .store
-            .put_opts(&path, body, PutOptions::from(mode))
+            .put_opts(
+                &path,
+                body,
+                PutOptions {
+                    tags: self.settings.tags(self.purpose),
+                    attributes: self.settings.attributes(self.purpose),
+                    ..PutOptions::from(mode)
+                },
+            )
             .await;
         let put = self
             .counted(key, RequestClass::Put, result)

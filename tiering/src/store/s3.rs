@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use object_store::aws::{
-    AmazonS3, AmazonS3Builder, AwsCredential, AwsCredentialProvider, S3ConditionalPut,
+    AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, AwsCredentialProvider,
+    S3ConditionalPut,
 };
 use object_store::{BackoffConfig, ClientOptions, RetryConfig, StaticCredentialProvider};
 
-use super::StoreError;
 use super::s3_credentials::ChainCredentials;
 use super::s3_put::{S3Put, S3PutOptions};
+use super::{ObjectSettings, StoreError};
 
 /// What is used when an endpoint is given and a region is not: other servers than AWS take any.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -27,6 +28,7 @@ pub struct S3Options {
     /// Plain http is taken when the endpoint says so.
     pub access_key_id: Option<String>,
     pub secret_access_key: Option<String>,
+    pub objects: ObjectSettings,
     pub connect_timeout_ms: u64,
     /// A request that receives nothing for this long is given up.
     pub read_timeout_ms: u64,
@@ -43,6 +45,7 @@ impl Default for S3Options {
             path_style: None,
             access_key_id: None,
             secret_access_key: None,
+            objects: ObjectSettings::default(),
             connect_timeout_ms: 5_000,
             read_timeout_ms: 30_000,
             retry_timeout_ms: 60_000,
@@ -118,6 +121,18 @@ pub(super) fn build(bucket: &str, options: &S3Options) -> Result<(AmazonS3, S3Pu
         builder = builder
             .with_endpoint(endpoint.trim_end_matches('/'))
             .with_allow_http(plain);
+    }
+    let encryption = [
+        ("aws_server_side_encryption", &options.objects.encryption),
+        ("aws_sse_kms_key_id", &options.objects.kms_key_id),
+    ];
+    for (name, value) in encryption {
+        if let Some(value) = value {
+            let key: AmazonS3ConfigKey = name.parse().map_err(|e| StoreError::Invalid {
+                what: format!("{name}: {e}"),
+            })?;
+            builder = builder.with_config(key, value.to_string());
+        }
     }
     let credentials: AwsCredentialProvider =
         match (&options.access_key_id, &options.secret_access_key) {

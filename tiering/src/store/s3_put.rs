@@ -112,8 +112,7 @@ impl S3Put {
     /// Sends the object. `body` makes its bytes anew for each try; `sent` is told of each request.
     pub async fn put<S, F>(
         &self,
-        key: &str,
-        path: &str,
+        target: PutTarget<'_>,
         object: PutObject,
         body: F,
         sent: impl Fn(Option<&StoreError>),
@@ -125,7 +124,7 @@ impl S3Put {
         let mut tries = 0;
         loop {
             tries += 1;
-            let result = self.put_once(key, path, object, body()).await;
+            let result = self.put_once(target, object, body()).await;
             sent(result.as_ref().err());
             match result {
                 Err(StoreError::Precondition { .. }) if tries > 1 => return Ok(()),
@@ -139,22 +138,20 @@ impl S3Put {
 
     async fn put_once<S>(
         &self,
-        key: &str,
-        path: &str,
+        target: PutTarget<'_>,
         object: PutObject,
         body: S,
     ) -> Result<(), StoreError>
     where
         S: Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
     {
-        let url = format!("{}/{path}", self.base);
-        let headers = self
-            .signed(&url, object)
-            .await
-            .map_err(|cause| match cause {
-                SignError::Credentials(error) => StoreError::from_object_store(key, error),
-                SignError::Invalid(what) => StoreError::Invalid { what },
-            })?;
+        let key = target.key;
+        let url = format!("{}/{}", self.base, target.path);
+        let signed = self.signed(&url, target.headers, object).await;
+        let headers = signed.map_err(|cause| match cause {
+            SignError::Credentials(error) => StoreError::from_object_store(key, error),
+            SignError::Invalid(what) => StoreError::Invalid { what },
+        })?;
         let turn = Arc::new(Mutex::new(Turn::Network(Instant::now())));
         let body = Watched {
             inner: Box::pin(body),
@@ -234,10 +231,19 @@ impl S3Put {
     }
 
     /// The headers that the server asks for, the signature among them.
-    async fn signed(&self, url: &str, object: PutObject) -> Result<HeaderMap, SignError> {
+    async fn signed(
+        &self,
+        url: &str,
+        more: &HeaderMap,
+        object: PutObject,
+    ) -> Result<HeaderMap, SignError> {
         let credential = self.credentials.get_credential().await?;
         let mut request = http_request(url, reqwest::Method::PUT)?;
         let headers = request.headers_mut();
+        headers.extend(
+            more.iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
         let length = HeaderValue::from(object.length);
         headers.insert(CONTENT_LENGTH, length);
         headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
@@ -251,6 +257,16 @@ impl S3Put {
             .try_authorize(&mut request, None)?;
         Ok(std::mem::take(request.headers_mut()))
     }
+}
+
+/// Where an object goes, and what is asked for it.
+#[derive(Clone, Copy, Debug)]
+pub struct PutTarget<'a> {
+    /// For errors.
+    pub key: &'a str,
+    /// With the URL's prefix.
+    pub path: &'a str,
+    pub headers: &'a HeaderMap,
 }
 
 /// What of an object must be known before it is sent.
