@@ -111,13 +111,18 @@ fn a_short_disk_refuses_tiered_topics_alone_and_heals_when_the_store_is_back() {
         0.0 => Err("nothing is refused".to_owned()),
         _ => Ok(()),
     });
-    let (status, body) = health(&broker);
-    assert_eq!(status, 503, "{body}");
-    assert!(
-        body.contains("remote.log.outage.disk.reserve.bytes"),
-        "{body}"
+    wait_for_health(
+        &broker,
+        "the folder is named",
+        503,
+        "remote.log.outage.disk.reserve.bytes",
     );
-    assert!(body.contains("the upload of t-0 is failing"), "{body}");
+    wait_for_health(
+        &broker,
+        "the partition is named",
+        503,
+        "the upload of t-0 is failing",
+    );
     let free = metric(
         broker.http_port(),
         "strandline_log_dir_free_bytes",

@@ -39,17 +39,17 @@ impl RemotePartition {
         // That no manifest was seen does not mean that there is none.
         let mut kept = self.kept_start.load(Ordering::Acquire) >= log_start
             || manifest.is_some_and(|m| m.start_offset() >= log_start);
-        if let Some(keep) = self.core.keep_log_starts.get() {
-            if !kept {
-                let keep = Arc::clone(keep);
-                match crate::blocking::run(move || keep()).await? {
-                    Ok(()) => {
-                        self.kept_start.fetch_max(log_start, Ordering::AcqRel);
-                        kept = true;
-                    }
-                    Err(error) => {
-                        tracing::warn!(partition = %self.leader.tp, error, "the log start is not kept yet")
-                    }
+        if let Some(keep) = self.core.keep_log_starts.get()
+            && !kept
+        {
+            let keep = Arc::clone(keep);
+            match crate::blocking::run(move || keep()).await? {
+                Ok(()) => {
+                    self.kept_start.fetch_max(log_start, Ordering::AcqRel);
+                    kept = true;
+                }
+                Err(error) => {
+                    tracing::warn!(partition = %self.leader.tp, error, "the log start is not kept yet")
                 }
             }
         }
