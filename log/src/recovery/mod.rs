@@ -364,6 +364,10 @@ impl Recovery<'_> {
             TransactionIndex::open(txn_index_path(active))?;
         }
         let newest = scanned_from.map_or(log_end, |from| from.min(log_end));
+        if scanned_from.is_some() {
+            // They may know of producers that the state from here on does not, and a cut would bring those back.
+            snapshots.delete_above(newest.max(local_start))?;
+        }
         let mut producers = ProducerStateManager::default();
         let from = snapshots.load_latest(
             &mut producers,

@@ -30,6 +30,8 @@ use std::time::{Duration, Instant};
 const SHORT: Duration = Duration::from_secs(15);
 const CASES_SHORT: u64 = 4_000;
 const LONG: Duration = Duration::from_secs(3_600);
+/// Cases that have failed once, far behind those of the short form.
+const FAILED_ONCE: [u64; 2] = [1_882_509_940_887_107, 1_882_509_159_699_268];
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -40,6 +42,9 @@ fn nothing_flushed_is_lost_and_nothing_is_invented() {
     if let Some(seed) = number("TEST_STRANDLINE_SEED") {
         case::run(seed, true);
         return;
+    }
+    for seed in FAILED_ONCE {
+        case::run(seed, false);
     }
     let long = std::env::var_os("TEST_STRANDLINE_LONG").is_some();
     let (limit, first) = if long {

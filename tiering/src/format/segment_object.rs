@@ -214,7 +214,10 @@ impl SegmentFooter {
     /// Where a chunk lies in the range's log bytes.
     pub fn chunk_range(&self, chunk: u32) -> Range<u64> {
         let start = (u64::from(chunk) * u64::from(self.chunk_bytes)).min(self.log_bytes);
-        start..(start + u64::from(self.chunk_bytes)).min(self.log_bytes)
+        start
+            ..start
+                .saturating_add(u64::from(self.chunk_bytes))
+                .min(self.log_bytes)
     }
 
     /// The chunks that hold a range of log bytes.
@@ -278,7 +281,13 @@ impl SegmentTail {
 
     /// Decodes everything behind the log bytes: `bytes` starts at position `log_bytes` of the range.
     pub fn decode(bytes: &Bytes, log_bytes: u64) -> Result<Self, FormatError> {
-        let range_bytes = log_bytes + bytes.len() as u64;
+        // What a manifest says of an object may be anything.
+        let Some(range_bytes) = log_bytes.checked_add(bytes.len() as u64) else {
+            return Err(FormatError::Malformed {
+                what: WHAT,
+                why: "its log bytes cannot be as long as the manifest says",
+            });
+        };
         let footer = match SegmentFooter::decode_suffix(bytes, range_bytes)? {
             FooterRead::Footer(footer) if footer.log_bytes == log_bytes => footer,
             FooterRead::Footer(_) => {
