@@ -1,23 +1,20 @@
-//! The brokers, the cluster that they are in, and one step of their lives.
+//! The brokers and the cluster that they are in: they start, lead, hear of it, and die.
+
+mod records;
+mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
-use strandline_log::record::{Batch, BatchBuilder, BatchOptions, NewRecord, ValidBatch};
-use strandline_log::{
-    LeaderAppend, LeaderEpoch, Log, LogConfig, Offset, OpenLog, TierStart, TopicId, TopicPartition,
-};
+use strandline_log::{LeaderEpoch, Log, LogConfig, Offset, OpenLog, TopicId, TopicPartition};
 
-use super::store::{Fate, Request, SimStore, State};
+use super::store::{SimStore, State};
 use crate::clock::Clock;
 use crate::config::TierConfig;
 use crate::fence::Fence;
@@ -39,12 +36,8 @@ pub fn key() -> PartitionKey {
     PartitionKey::new(CLUSTER, TOPIC_ID, 0)
 }
 
-/// Something that runs in a broker's process until its next request.
-struct Task {
-    process: u64,
-    what: &'static str,
-    future: Pin<Box<dyn Future<Output = String>>>,
-}
+pub use self::records::local_batches;
+use self::tasks::Task;
 
 pub struct Broker {
     pub id: usize,
@@ -180,8 +173,6 @@ impl World {
     fn chance(&mut self, one_in: u32) -> bool {
         self.rng.random_range(0..one_in) == 0
     }
-
-    // Brokers
 
     fn start(&mut self, id: usize) {
         self.processes += 1;
@@ -375,320 +366,6 @@ impl World {
         (broker.settled && broker.epoch == self.epoch).then_some((broker, log))
     }
 
-    // Records
-
-    pub fn append(&mut self, id: usize) {
-        let broker = &self.brokers[id];
-        if !broker.settled {
-            return;
-        }
-        let (Some(log), epoch) = (broker.log.clone(), broker.epoch) else {
-            return;
-        };
-        for _ in 0..self.rng.random_range(1..4) {
-            let mut builder = BatchBuilder::new(BatchOptions::default());
-            for _ in 0..self.rng.random_range(1..4) {
-                let mut value = vec![0; self.rng.random_range(20..200)];
-                self.rng.fill_bytes(&mut value);
-                builder
-                    .append(NewRecord {
-                        timestamp: self.now_ms(),
-                        key: None,
-                        value: Some(value.into()),
-                        headers: Vec::new(),
-                    })
-                    .expect("fits");
-            }
-            let batch = Batch::parse(builder.build()).expect("valid");
-            append_batch(&log, batch, epoch, self.now_ms());
-        }
-        let end = log.log_end_offset();
-        self.note(format!("broker {id} appends up to {end}"));
-    }
-
-    pub fn replicate(&mut self, id: usize) {
-        let Some((leader, leader_log)) = self.live_leader() else {
-            return;
-        };
-        let (leader_id, leader_log) = (leader.id, Arc::clone(leader_log));
-        let broker = &self.brokers[id];
-        let Some(log) = broker.log.clone() else {
-            return;
-        };
-        if id == leader_id || broker.epoch != self.epoch || broker.led.is_some() {
-            return;
-        }
-        let now_ms = self.now_ms();
-        let local_start = leader_log.local_log_start_offset();
-        if broker.must_truncate {
-            let common = common_end(&log, &leader_log);
-            log.truncate_to(common, now_ms).expect("cuts");
-        }
-        if log.log_end_offset() < local_start {
-            // As a follower learns from the tier: its local part begins where the leader's does.
-            let start = TierStart {
-                log_start: leader_log.log_start_offset(),
-                offset: local_start,
-                epochs: leader_log.epoch_entries(),
-                producer_snapshot: Bytes::new(),
-            };
-            log.start_from_tier(&start, now_ms).expect("starts");
-            self.brokers[id].log_start_checkpoint = start.log_start;
-        }
-        self.brokers[id].must_truncate = false;
-        for batch in local_batches(&leader_log, log.log_end_offset()) {
-            let epoch = batch.header.partition_leader_epoch;
-            append_batch(&log, batch, epoch, now_ms);
-        }
-        log.set_high_watermark(leader_log.high_watermark());
-        let log_start = leader_log.log_start_offset();
-        if log_start <= log.high_watermark() {
-            log.increment_log_start_offset(log_start).expect("moves");
-        }
-        if log.log_end_offset() == leader_log.log_end_offset() {
-            self.isr.insert(id);
-            self.brokers[id].in_sync_process = self.brokers[id].process;
-        }
-        self.note(format!("broker {id} has up to {}", log.log_end_offset()));
-    }
-
-    /// The high watermark follows the in-sync replicas; what is below counts as acknowledged.
-    pub fn commit(&mut self) {
-        let Some((leader, log)) = self.live_leader() else {
-            return;
-        };
-        let (leader_id, log) = (leader.id, Arc::clone(log));
-        let ends = self.isr.iter().map(|id| {
-            let broker = &self.brokers[*id];
-            match &broker.log {
-                Some(log)
-                    if *id == leader_id
-                        || (broker.epoch == self.epoch && !broker.must_truncate) =>
-                {
-                    log.log_end_offset()
-                }
-                _ => 0,
-            }
-        });
-        let end = ends.min().unwrap_or(0);
-        let from = self.committed_end();
-        if end > from {
-            for batch in local_batches(&log, from) {
-                if batch.header.next_offset() > end {
-                    break;
-                }
-                self.committed.push(Committed {
-                    base: batch.header.base_offset,
-                    end: batch.header.next_offset(),
-                    bytes: batch.bytes.clone(),
-                });
-            }
-        }
-        log.set_high_watermark(self.committed_end().min(end.max(log.high_watermark())));
-    }
-
-    // Tasks
-
-    fn spawn(
-        &mut self,
-        id: usize,
-        what: &'static str,
-        future: impl Future<Output = String> + 'static,
-    ) {
-        let process = self.brokers[id].process;
-        self.tasks.push(Task {
-            process,
-            what,
-            future: Box::pin(future),
-        });
-        self.note(format!("broker {id} begins to {what}"));
-        self.poll_all();
-    }
-
-    /// Every task runs on until it waits for the store.
-    fn poll_all(&mut self) {
-        let mut context = Context::from_waker(Waker::noop());
-        let mut at = 0;
-        while at < self.tasks.len() {
-            let task = &mut self.tasks[at];
-            match task.future.as_mut().poll(&mut context) {
-                Poll::Pending => at += 1,
-                Poll::Ready(outcome) => {
-                    let task = self.tasks.remove(at);
-                    self.on_done(&task, outcome);
-                    // It may have held what another waits for.
-                    at = 0;
-                }
-            }
-        }
-    }
-
-    fn on_done(&mut self, task: &Task, outcome: String) {
-        self.note(format!(
-            "{} of process {}: {outcome}",
-            task.what, task.process
-        ));
-        if task.what != "settle" {
-            return;
-        }
-        let epoch = self.epoch;
-        let Some(id) = self.brokers.iter().position(|b| b.process == task.process) else {
-            return;
-        };
-        let broker = &mut self.brokers[id];
-        if !outcome.starts_with("Ok") || broker.led.is_none() || broker.epoch != epoch {
-            return;
-        }
-        let Some(log) = &broker.log else { return };
-        broker.settled = true;
-        log.assign_epoch(epoch).expect("assigns");
-        self.forget_limbo();
-    }
-
-    fn is_busy(&self, id: usize, what: &str) -> bool {
-        let process = self.brokers[id].process;
-        self.tasks
-            .iter()
-            .any(|task| task.process == process && task.what == what)
-    }
-
-    pub fn take_turn(&mut self, id: usize) {
-        let broker = &self.brokers[id];
-        let Some(remote) = broker.led.clone() else {
-            return;
-        };
-        if !broker.settled {
-            if !self.is_busy(id, "settle") {
-                let now_ms = self.now_ms();
-                let task = async move { format!("{:?}", remote.settle(now_ms).await) };
-                self.spawn(id, "settle", task);
-            }
-        } else if !self.is_busy(id, "turn") {
-            let task = async move {
-                remote.take_turn().await;
-                let status = remote.status();
-                format!("{:?} {:?}", status.state, status.last_error)
-            };
-            self.spawn(id, "turn", task);
-        }
-    }
-
-    pub fn collect(&mut self, id: usize) {
-        let broker = &self.brokers[id];
-        let Some(tier) = broker.tier.clone() else {
-            return;
-        };
-        let core = Arc::clone(tier.core());
-        if let Ok(removal) = core.garbage.pop(self.now_ms()) {
-            let task = async move {
-                let what = format!("{:?}", removal.what);
-                core.remove(removal).await;
-                what
-            };
-            self.spawn(id, "removal", task);
-        }
-    }
-
-    /// Requests are answered until nobody asks any more; the first that `late` knows lands late.
-    pub fn serve_all(&mut self, mut late: impl FnMut(&Request) -> bool) {
-        loop {
-            let fate = match self.store.lock().pending.first() {
-                None => return,
-                Some(pending) if late(&pending.request) => Fate::Late,
-                Some(_) => Fate::Done,
-            };
-            let served = self.store.lock().serve(0, fate);
-            self.note(served);
-            self.poll_all();
-        }
-    }
-
-    pub fn wait_ms(&mut self, ms: i64) {
-        let now_ms = self.now_ms.fetch_add(ms, Ordering::Relaxed) + ms;
-        self.store.lock().now_ms = now_ms;
-    }
-
-    fn serve(&mut self) {
-        let waiting = self.store.lock().pending.len();
-        if waiting == 0 {
-            return;
-        }
-        let at = self.rng.random_range(0..waiting);
-        let fate = match self.rng.random_range(0..40) {
-            _ if self.healing => Fate::Done,
-            0 => Fate::LostBefore,
-            1 => Fate::LostAfter,
-            2 => Fate::Retried,
-            3..5 => Fate::Late,
-            5 => Fate::Duplicated,
-            _ => Fate::Done,
-        };
-        let served = self.store.lock().serve(at, fate);
-        self.note(served);
-        self.poll_all();
-    }
-
-    pub fn land_late(&mut self) {
-        let mut state = self.store.lock();
-        if state.late.is_empty() {
-            return;
-        }
-        let at = self.rng.random_range(0..state.late.len());
-        let request = state.late.remove(at);
-        let done = state.apply(&request).is_ok();
-        drop(state);
-        self.note(format!("{request} lands late: {done}"));
-    }
-
-    // The life
-
-    pub fn step(&mut self) {
-        let moved = self.rng.random_range(0..20);
-        self.now_ms.fetch_add(moved, Ordering::Relaxed);
-        self.store.lock().now_ms = self.now_ms();
-        let id = self.rng.random_range(0..BROKERS);
-        match self.rng.random_range(0..100) {
-            0..12 => {
-                if self.believes_to_lead(id) {
-                    self.append(id);
-                }
-            }
-            12..22 => self.replicate(id),
-            22..30 => self.commit(),
-            30..34 => {
-                if let Some(log) = &self.brokers[id].log
-                    && log.active_segment_base_offset() < log.log_end_offset()
-                {
-                    log.roll(self.now_ms()).expect("rolls");
-                }
-            }
-            34..44 => self.take_turn(id),
-            44..82 => self.serve(),
-            82..85 => self.land_late(),
-            85..89 => self.collect(id),
-            89..91 => {
-                if self.leader != Some(id) {
-                    self.notice(id);
-                }
-            }
-            91..94 => self.rule(),
-            94..96 => {
-                if self.brokers[id].log.is_some() {
-                    self.crash(id);
-                }
-            }
-            96..98 => self.restart(id),
-            98 => {
-                let broker = &mut self.brokers[id];
-                if let Some(log) = &broker.log {
-                    broker.log_start_checkpoint = log.log_start_offset();
-                }
-            }
-            _ => self.delete_records(),
-        }
-    }
-
-    /// The quorum does what it must: elects from the in-sync replicas, and at times another leader for no reason.
     fn rule(&mut self) {
         let electable: Vec<usize> = self
             .isr
@@ -726,113 +403,11 @@ impl World {
         }
     }
 
-    fn delete_records(&mut self) {
-        let Some((_, log)) = self.live_leader() else {
-            return;
-        };
-        let log = Arc::clone(log);
-        let Some(batch) = self.committed.len().checked_sub(1) else {
-            return;
-        };
-        let to = self.committed[self.rng.random_range(0..=batch)].end;
-        if self.rng.random_range(0..3) == 0 && to <= log.high_watermark() {
-            log.increment_log_start_offset(to).expect("moves");
-            self.log_start = self.log_start.max(to);
-            self.note(format!("records are deleted up to {to}"));
-        }
-    }
-
-    /// No faults any more: a leader is found, uploads everything that is sealed, and followers catch up.
-    pub fn heal(&mut self) {
-        for id in 0..BROKERS {
-            self.restart(id);
-        }
-        while !self.store.lock().late.is_empty() {
-            self.land_late();
-        }
-        if self.leader.is_none() {
-            self.rule();
-        }
-        let leader = self.leader.expect("somebody is in sync and alive");
-        for id in 0..BROKERS {
-            if id != leader {
-                self.notice(id);
-            }
-        }
-        self.note("all heals".to_owned());
-        self.healing = true;
-        for _ in 0..60 {
-            self.now_ms.fetch_add(100, Ordering::Relaxed);
-            self.take_turn(leader);
-            while !self.store.lock().pending.is_empty() {
-                self.serve();
-            }
-            for id in 0..BROKERS {
-                self.replicate(id);
-                self.collect(id);
-            }
-            self.commit();
-        }
-    }
-
     pub fn manifest(&self) -> Option<crate::manifest::Manifest> {
         let state = self.store.lock();
         let object = state.objects.get(&key().manifest_root())?;
         Some(crate::format::manifest_root::decode(object.bytes.clone()).expect("a root decodes"))
     }
-}
-
-fn append_batch(log: &Log, batch: Batch, epoch: LeaderEpoch, now_ms: i64) {
-    let append = LeaderAppend {
-        batch: ValidBatch { batch },
-    };
-    for answer in log.append_as_leader(&[append], epoch, now_ms) {
-        answer.expect("appends");
-    }
-}
-
-/// The whole batches of a local log from an offset on.
-pub fn local_batches(log: &Log, from: Offset) -> Vec<Batch> {
-    let end = log.log_end_offset();
-    let mut offset = from.max(log.local_log_start_offset());
-    let mut batches = Vec::new();
-    while offset < end {
-        let read = log.read(offset, end, 1 << 20, true).expect("readable");
-        let before = offset;
-        for slice in &read.slices {
-            let bytes = slice.read_to_bytes().expect("reads");
-            for batch in strandline_log::record::split_batches(bytes).expect("whole batches") {
-                offset = batch.header.next_offset();
-                batches.push(batch);
-            }
-        }
-        assert!(offset > before, "nothing is read at {before}");
-    }
-    batches
-}
-
-/// Where a follower's log ceases to be its leader's.
-fn common_end(follower: &Log, leader: &Log) -> Offset {
-    let theirs: BTreeMap<Offset, Batch> = local_batches(leader, 0)
-        .into_iter()
-        .map(|batch| (batch.header.base_offset, batch))
-        .collect();
-    let begin = leader.local_log_start_offset();
-    for batch in local_batches(follower, 0) {
-        // Below the leader's local start only epochs tell.
-        let base = batch.header.base_offset;
-        let same = match theirs.get(&base) {
-            Some(other) => other.bytes == batch.bytes,
-            None if batch.header.next_offset() <= begin => {
-                leader.epoch_for_offset(base) == Some(batch.header.partition_leader_epoch)
-            }
-            None => false,
-        };
-        if !same {
-            return base;
-        }
-    }
-    follower.log_end_offset()
 }
 
 fn tier_config(folder: &std::path::Path) -> TierConfig {
