@@ -29,3 +29,4 @@ mod tier;
 mod tier_operations;
 mod tier_recovery;
 mod tier_scale;
+mod tier_switch;

@@ -18,6 +18,7 @@ use crate::id_source::IdSource;
 use crate::manifest::PageCache;
 use crate::metrics::TierMetrics;
 use crate::reader::SegmentReader;
+use crate::scrub::ScrubBudget;
 use crate::store::{Purpose, RemoteStore, StoreError};
 use crate::supervise::Stop;
 use crate::uploader::{CopyQuota, Pace, Schedule};
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub schedule_changed: Notify,
     pub quota: Arc<Mutex<CopyQuota>>,
     pub garbage: Garbage,
+    pub scrub_budget: Mutex<ScrubBudget>,
     /// Deleted topics that the bucket does not know of yet.
     pub journal: Arc<DeletionJournal>,
     pub stop: watch::Sender<bool>,
@@ -75,7 +77,12 @@ impl Core {
         metrics: TierMetrics,
         reader: SegmentReader,
     ) -> Self {
+        let budget = ScrubBudget::new(
+            config.scrub_requests_per_second_max,
+            config.scrub_bytes_per_second_max,
+        );
         Self {
+            scrub_budget: Mutex::new(budget),
             quota: Arc::new(Mutex::new(CopyQuota::new(config.copy_bytes_per_second_max))),
             journal: Arc::new(DeletionJournal::new(&config.state_dir)),
             config,

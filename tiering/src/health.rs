@@ -10,8 +10,10 @@ pub enum CopyState {
     /// Not looked at since this broker leads the partition.
     #[default]
     Pending,
-    /// remote.storage.enable is off for the topic, or remote.log.copy.disable is on.
+    /// remote.storage.enable is off for the topic.
     Disabled,
+    /// remote.log.copy.disable is on: what is in the store is read and expires, nothing is added.
+    CopyDisabled,
     /// Everything that may be uploaded is in the store.
     CaughtUp,
     /// Sealed segments wait for their turn.
@@ -33,6 +35,7 @@ impl CopyState {
         match self {
             Self::Pending => "pending",
             Self::Disabled => "disabled",
+            Self::CopyDisabled => "copy_disabled",
             Self::CaughtUp => "caught_up",
             Self::Behind => "behind",
             Self::Failing => "failing",
@@ -62,6 +65,8 @@ pub struct UploadStatus {
     pub lag_since_ms: Option<TimestampMs>,
     /// What the manifest names.
     pub remote_bytes: u64,
+    /// Objects that are missing or damaged in the store, without a copy here.
+    pub damaged_objects: u64,
     /// Failures in a row.
     pub failures: u32,
     pub last_error: Option<String>,

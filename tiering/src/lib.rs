@@ -35,6 +35,7 @@ pub mod reader;
 pub mod remote_partition;
 pub mod restore_plan;
 pub mod retention;
+mod scrub;
 #[cfg(test)]
 mod simulation;
 mod single_flight;

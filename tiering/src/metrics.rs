@@ -16,6 +16,10 @@ pub struct TierMetrics {
     pub remote_fetch_requests: IntCounterVec,
     pub remote_fetch_errors: IntCounterVec,
     pub remote_log_size_bytes: IntGaugeVec,
+    pub remote_scrub_objects: IntCounter,
+    pub remote_scrub_bytes: IntCounter,
+    pub remote_healed_objects: IntCounterVec,
+    pub remote_damaged_objects: IntGaugeVec,
     pub remote_request_seconds: HistogramVec,
     pub cache_hits: IntCounter,
     pub cache_misses: IntCounter,
@@ -124,6 +128,26 @@ impl TierMetrics {
                 registry,
                 "strandline_remote_log_size_bytes",
                 "Log bytes that the manifests name.",
+            )?,
+            remote_scrub_objects: counter(
+                registry,
+                "strandline_remote_scrub_objects_total",
+                "Objects that the scrub of the store found whole.",
+            )?,
+            remote_scrub_bytes: counter(
+                registry,
+                "strandline_remote_scrub_bytes_total",
+                "Log bytes that the scrub read from the store and checked.",
+            )?,
+            remote_healed_objects: counters(
+                registry,
+                "strandline_remote_healed_objects_total",
+                "Objects that were lost in the store and uploaded again from a local copy.",
+            )?,
+            remote_damaged_objects: gauges(
+                registry,
+                "strandline_remote_damaged_objects",
+                "Objects that are missing or damaged in the store, without a local copy: their offsets cannot be read.",
             )?,
             remote_request_seconds: request_seconds,
             cache_hits: counter(

@@ -6,6 +6,7 @@
 
 mod ahead;
 mod error;
+pub(crate) mod give_up;
 mod settle;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::format::PartitionKey;
 use crate::health::UploadStatus;
 use crate::manifest::{Lookup, Manifest, ManifestEntry, ManifestStore, ManifestStoreError};
 use crate::reader::{ReadAhead, SegmentRef};
+use crate::scrub::ScrubTurn;
 
 use self::error::ReadFailure;
 pub use self::error::RemoteReadError;
@@ -46,7 +48,8 @@ pub struct LeaderPartition {
 /// Whole batches from below the local start.
 #[derive(Clone, Debug)]
 pub struct RemoteRead {
-    /// The first batch holds `first_offset`; none is cut short.
+    /// The first batch holds `first_offset`; none is cut short. None at all: only gaps follow in the remote log, and the
+    /// reader goes on at `first_offset` in the local one.
     pub slices: Vec<FileSlice>,
     /// What was asked for, or the next offset that exists when that lies in a recorded gap.
     pub first_offset: Offset,
@@ -68,12 +71,17 @@ pub struct RemotePartition {
     pub(crate) gone: AtomicBool,
     /// The local log holds all that the manifest names: before that nothing is appended, uploaded or removed.
     settled: AtomicBool,
+    /// Whether the partition's folder may hold a note that the remote log is given up. `None`: not looked at yet.
+    is_noted: Mutex<Option<bool>>,
+    /// The log has all that was ever committed, but was not compared with the manifest.
+    assumed: AtomicBool,
     ahead: Mutex<ReadAhead>,
     pub(crate) sweep: Mutex<SweepTurn>,
     /// A log start that outlives a crash although the manifest may not know it.
     pub(crate) kept_start: AtomicI64,
     /// Behind what tail objects of this term hold.
     pub(crate) tail_end: AtomicI64,
+    pub(crate) scrub: Mutex<ScrubTurn>,
 }
 
 /// When the partition's objects are listed next, and from which key on.
@@ -81,6 +89,8 @@ pub struct RemotePartition {
 pub(crate) struct SweepTurn {
     pub due_ms: Option<TimestampMs>,
     pub after: Option<String>,
+    /// How old an object must be, where that is less than remote.log.orphan.age.ms: something was given up.
+    pub age_ms: Option<TimestampMs>,
 }
 
 impl RemotePartition {
@@ -104,10 +114,13 @@ impl RemotePartition {
             status: Mutex::default(),
             gone: AtomicBool::new(false),
             settled: AtomicBool::new(true),
+            is_noted: Mutex::default(),
+            assumed: AtomicBool::new(false),
             ahead: Mutex::default(),
             sweep: Mutex::default(),
             kept_start: AtomicI64::new(-1),
             tail_end: AtomicI64::new(-1),
+            scrub: Mutex::default(),
         }
     }
 
@@ -151,9 +164,13 @@ impl RemotePartition {
 
     /// The end of what is in the object store. `None`: nothing is, or the manifest was not read yet.
     pub fn uploaded_end(&self) -> Option<Offset> {
-        self.manifest()
-            .filter(|m| m.entry_count() > 0)
-            .map(|m| m.end_offset())
+        self.manifest()?.entries_end()
+    }
+
+    /// Where the next upload begins: behind what is in the object store, and behind a gap that follows it.
+    pub fn next_upload(&self) -> Option<Offset> {
+        let manifest = self.manifest()?;
+        manifest.entries_end().map(|_| manifest.end_offset())
     }
 
     /// [`uploaded_end`](Self::uploaded_end), but reads the manifest when it was not read yet; `None`: nothing is uploaded.
@@ -185,10 +202,13 @@ impl RemotePartition {
             .with_label_values(&topic)
             .inc();
         let mut read = self.read_once(from, max_bytes).await;
-        if matches!(read, Err(ReadFailure::Missing)) {
-            // Retention may have removed it since we saw the root.
+        if read.as_ref().is_err_and(ReadFailure::is_loss) {
+            // Retention may have removed it since we saw the root, or somebody has mended it or accepted its loss.
             self.manifests.forget();
             read = self.read_once(from, max_bytes).await;
+            if read.as_ref().is_err_and(ReadFailure::is_loss) {
+                self.suspect(from);
+            }
         }
         match read {
             Ok(read) => {
@@ -220,6 +240,15 @@ impl RemotePartition {
                 Lookup::Gap(gap) => {
                     offset = gap.end;
                     continue;
+                }
+                Lookup::AtEnd { .. } if offset > from && self.is_local(offset) => {
+                    return Ok(RemoteRead {
+                        slices: Vec::new(),
+                        first_offset: offset,
+                        end_bound: offset,
+                        bytes: 0,
+                        aborted: Vec::new(),
+                    });
                 }
                 Lookup::BelowStart { .. } | Lookup::AtEnd { .. } => {
                     return Err(self.not_there(offset, Some(&manifest)).into());
@@ -357,6 +386,10 @@ impl RemotePartition {
             Err(ManifestStoreError::Absent) => Err(self.not_there(offset, None)),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn is_local(&self, offset: Offset) -> bool {
+        self.log().local_log_start_offset() <= offset
     }
 
     fn not_there(&self, offset: Offset, manifest: Option<&Manifest>) -> RemoteReadError {

@@ -412,6 +412,17 @@ impl Tier {
                     "unprotected_records": unprotected.records,
                     "unprotected_bytes": unprotected.bytes,
                     "unprotected_since_ms": unprotected.since_ms,
+                    "damaged": partition
+                        .damages()
+                        .iter()
+                        .map(|(start, damage)| serde_json::json!({
+                            "start": start,
+                            "end": damage.end,
+                            "key": damage.key,
+                            "cause": damage.cause,
+                            "since_ms": damage.since_ms,
+                        }))
+                        .collect::<Vec<_>>(),
                 })
             })
             .collect();

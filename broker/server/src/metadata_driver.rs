@@ -318,16 +318,13 @@ impl MetadataDriver {
     }
 
     fn reconfigure(&self, image: &MetadataImage, topic: &str) {
-        let mut drop_remote = false;
-        let partitions = self.replicas.reconfigure(image, topic);
-        for partition in &partitions {
+        for partition in &self.replicas.reconfigure(image, topic) {
             if let Ok(epoch) = partition.check_leader(-1) {
                 let was_tiered = partition.remote().is_some();
                 self.tier.lead(partition, image.incarnation, epoch);
-                // remote.log.delete.on.disable: what is only remote is given up.
+                // remote.log.delete.on.disable: what is only remote is given up, and hidden at once.
                 if was_tiered && partition.remote().is_none() {
                     let log = partition.log();
-                    drop_remote |= log.config().remote_log_delete_on_disable;
                     if let Err(error) = log.increment_log_start_offset(log.local_log_start_offset())
                     {
                         tracing::error!(partition = %log.topic_partition(), %error, "the log start did not move");
@@ -336,17 +333,15 @@ impl MetadataDriver {
                 }
             }
         }
-        if drop_remote && let Some(topic) = image.topics.get(topic) {
-            self.tier
-                .tier()
-                .delete_topic(&topic.name, topic.id, topic.partition_count());
-        }
     }
 }
 
 /// Settings may have changed since it was tiered: a start below the local one says that it was.
 fn may_be_tiered(log: &Log) -> bool {
-    log.config().remote_storage_enable || log.log_start_offset() < log.local_log_start_offset()
+    let config = log.config();
+    config.remote_storage_enable
+        || config.remote_log_delete_on_disable
+        || log.log_start_offset() < log.local_log_start_offset()
 }
 
 fn propose_error(error: ProposeError) -> (KafkaError, String) {

@@ -111,14 +111,18 @@ impl TierDriver {
     /// After a term has begun, or the topic's settings have changed.
     pub fn lead(&self, partition: &Partition, incarnation: u32, leader_epoch: i32) {
         let log = partition.log();
-        if !log.config().remote_storage_enable || !self.tier.config().enabled {
+        let config = log.config();
+        let tiered = config.remote_storage_enable;
+        // What is remote of a topic that gave its tier up is still to be deleted.
+        if !self.tier.config().enabled || !(tiered || config.remote_log_delete_on_disable) {
             self.resign(partition);
             return;
         }
         let fence = Fence::new(u64::from(incarnation), leader_epoch);
-        if partition
-            .remote()
-            .is_some_and(|remote| remote.fence() == fence)
+        if tiered
+            && partition
+                .remote()
+                .is_some_and(|remote| remote.fence() == fence)
         {
             return;
         }
@@ -127,7 +131,11 @@ impl TierDriver {
             && !known.is_gone()
         {
             // It was settled for this term.
-            partition.set_remote(Some(known));
+            if !tiered {
+                give_up(&known);
+            }
+            self.tier.notify_sealed(partition.topic_partition());
+            partition.set_remote(tiered.then_some(known));
             return;
         }
         let remote = self.tier.lead(LeaderPartition {
@@ -136,10 +144,12 @@ impl TierDriver {
             fence,
             log: Arc::clone(log),
         });
-        if let Err(error) = remote.assume_covered() {
+        if !tiered {
+            give_up(&remote);
+        } else if let Err(error) = remote.assume_covered() {
             tracing::warn!(partition = %partition.topic_partition(), %error, "the next start has to ask the tier");
         }
-        partition.set_remote(Some(remote));
+        partition.set_remote(tiered.then_some(remote));
     }
 
     pub fn resign(&self, partition: &Partition) {
@@ -148,6 +158,13 @@ impl TierDriver {
             self.tier.resign(partition.topic_partition());
             partition.set_remote(None);
         }
+    }
+}
+
+fn give_up(remote: &RemotePartition) {
+    if let Err(error) = remote.begin_to_give_up() {
+        let partition = remote.topic_partition();
+        tracing::error!(%partition, %error, "tiering was switched off; it may not be switched on again before the store has answered");
     }
 }
 

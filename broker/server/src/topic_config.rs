@@ -99,6 +99,30 @@ fn validate_tiered(config: &LogConfig) -> Result<(), String> {
             config.retention_bytes, config.local_retention_bytes
         ));
     }
+    if config.remote_log_copy_disable {
+        validate_copy_disabled(config)?;
+    }
+    Ok(())
+}
+
+/// Nothing more is uploaded, so the local log can keep no less than the whole (KIP-950).
+fn validate_copy_disabled(config: &LogConfig) -> Result<(), String> {
+    let table = [
+        ("ms", config.local_retention_ms, config.retention_ms),
+        (
+            "bytes",
+            config.local_retention_bytes,
+            config.retention_bytes,
+        ),
+    ];
+    for (unit, local, total) in table {
+        if local != -2 && local != total {
+            return Err(format!(
+                "When `remote.log.copy.disable` is set to true, the `local.retention.{unit}` and `retention.{unit}` must \
+                 be set to the identical value because there will be no more logs copied to the remote storage."
+            ));
+        }
+    }
     Ok(())
 }
 
@@ -192,6 +216,24 @@ mod tests {
                     tiered,
                     ("retention.ms", "-1"),
                     ("local.retention.ms", "2000"),
+                ],
+                true,
+            ),
+            (&[tiered, ("remote.log.copy.disable", "true")], true),
+            (
+                &[
+                    tiered,
+                    ("remote.log.copy.disable", "true"),
+                    ("local.retention.ms", "2000"),
+                ],
+                false,
+            ),
+            (
+                &[
+                    tiered,
+                    ("remote.log.copy.disable", "true"),
+                    ("retention.bytes", "2000"),
+                    ("local.retention.bytes", "2000"),
                 ],
                 true,
             ),

@@ -240,6 +240,24 @@ pub(super) static BROKER: &[ConfigDef] = &[
         "How old by the store's clock an object must be before a sweep may take it for garbage.",
     ),
     def(
+        "remote.log.scrub.interval.ms",
+        POSITIVE_LONG,
+        Some("604800000"),
+        "How often all objects of each partition are looked at again, to mend what was lost in the store. A walk takes longer when its budget is small.",
+    ),
+    def(
+        "remote.log.scrub.requests.per.second",
+        NON_NEGATIVE_LONG,
+        Some("5"),
+        "How many requests the scrub of the store sends per second at most. 0: no scrub.",
+    ),
+    def(
+        "remote.log.scrub.bytes.per.second",
+        NON_NEGATIVE_LONG,
+        Some("4194304"),
+        "How many log bytes per second the scrub of the store reads at most. 0: only the ends of objects, with their checksums, are read.",
+    ),
+    def(
         "remote.cluster.state.interval.ms",
         POSITIVE_LONG,
         Some("60000"),

@@ -3,9 +3,10 @@
 use strandline_log::leader_epoch::EpochEntry;
 use strandline_log::{LeaderEpoch, Offset, TimestampMs};
 
-use super::entry::{GapCause, ManifestEntry, ObjectRef};
+use super::entry::{Gap, GapCause, ManifestEntry, ObjectRef, PageRef};
 use super::state::{Manifest, NONCES_KEPT};
 use crate::fence::Fence;
+use crate::format::object_key::PageName;
 use crate::id_source::Nonce;
 
 /// One change. Several may be applied together.
@@ -27,10 +28,30 @@ pub enum Edit {
     RemoveExpired { below: Offset, cut: Option<PageCut> },
     /// Uploads begun before this edit can no longer commit: then unreferenced objects of theirs may be deleted.
     RaiseFloor,
+    /// Forgets everything of a live topic: the remote log was given up, and the next upload begins at `start`. Uploads
+    /// begun before can no longer commit; what nobody names any more is garbage. The one edit that may set the end back:
+    /// whoever drops local records on the word of a manifest first makes sure that none is under way, see
+    /// `ManifestStore::anchor`.
+    GiveUp { start: Offset },
+    /// Other entries for the same offsets: of objects that were uploaded again, or made out of several.
+    Replace(Replacement),
     /// The tombstone. Nothing can be appended any more; what is there stays named.
     Delete { now_ms: TimestampMs },
     /// Forgets everything of a deleted topic: then its objects may be deleted.
     Purge,
+}
+
+/// What stands for a range of offsets from now on. The range begins and ends with entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    pub start: Offset,
+    pub end: Offset,
+    /// In order, within the range. What they leave out becomes a gap of this cause.
+    pub entries: Vec<ManifestEntry>,
+    pub gap: Option<GapCause>,
+    /// Where the entries are in a page: that page, and the one that takes its place; `None`: nothing is left of it. The
+    /// new one must be in the store.
+    pub page: Option<(PageName, Option<PageRef>)>,
 }
 
 /// Where live entries begin in the page that a removal cuts through.
@@ -65,6 +86,8 @@ pub enum ManifestError {
     },
     #[error("offset {below} is not below the log start {log_start}")]
     NotExpired { below: Offset, log_start: Offset },
+    #[error("the entries from {start} to {end} are not those that were to be replaced")]
+    NotThere { start: Offset, end: Offset },
     #[error("a removal cuts through a page without saying where, or no longer fits the page")]
     PageCut,
     /// Our bug, caught before it was written.
@@ -124,6 +147,18 @@ impl Manifest {
             Edit::RemoveExpired { below, cut } => self.remove_expired(*below, *cut),
             Edit::RaiseFloor => {
                 self.collection_floor = self.generation;
+                Ok(())
+            }
+            Edit::Replace(replacement) => self.replace(replacement),
+            Edit::GiveUp { start } => {
+                self.check_alive()?;
+                self.log_start = *start;
+                self.end = *start;
+                self.collection_floor = self.generation;
+                self.epochs.clear();
+                self.gaps.clear();
+                self.pages.clear();
+                self.entries.clear();
                 Ok(())
             }
             Edit::Delete { now_ms } => {
@@ -247,6 +282,89 @@ impl Manifest {
             .saturating_sub(1);
         self.epochs.drain(..first);
         Ok(())
+    }
+
+    fn replace(&mut self, with: &Replacement) -> Result<(), ManifestError> {
+        self.check_alive()?;
+        let not_there = ManifestError::NotThere {
+            start: with.start,
+            end: with.end,
+        };
+        for entry in &with.entries {
+            if entry.fence > self.fence {
+                return Err(ManifestError::Fenced {
+                    ours: self.fence,
+                    current: entry.fence,
+                });
+            }
+        }
+        match &with.page {
+            Some((name, page)) => {
+                let Some(at) = self.pages.iter().position(|p| p.name() == *name) else {
+                    return Err(not_there);
+                };
+                if let Some(page) = page
+                    && page.generation <= self.collection_floor
+                {
+                    return Err(ManifestError::BelowFloor {
+                        counter: page.generation,
+                        floor: self.collection_floor,
+                    });
+                }
+                self.pages.splice(at..=at, page.clone());
+            }
+            None => {
+                let inside = |e: &ManifestEntry| with.start <= e.start && e.end <= with.end;
+                let first = self.entries.partition_point(|e| e.start < with.start);
+                let count = self.entries[first..]
+                    .iter()
+                    .take_while(|e| inside(e))
+                    .count();
+                let old = &self.entries[first..first + count];
+                let ends = (old.first().map(|e| e.start), old.last().map(|e| e.end));
+                if ends != (Some(with.start), Some(with.end)) {
+                    return Err(not_there);
+                }
+                for entry in &with.entries {
+                    // What is named already may stay, whatever the floor.
+                    if let ObjectRef::Segment { counter, .. } = entry.object
+                        && counter < self.collection_floor
+                        && old.iter().all(|e| e.object != entry.object)
+                    {
+                        return Err(ManifestError::BelowFloor {
+                            counter,
+                            floor: self.collection_floor,
+                        });
+                    }
+                }
+                self.entries
+                    .splice(first..first + count, with.entries.iter().cloned());
+            }
+        }
+        let Some(cause) = with.gap else { return Ok(()) };
+        let mut at = with.start;
+        for entry in &with.entries {
+            self.insert_gap(at, entry.start, cause);
+            at = entry.end;
+        }
+        self.insert_gap(at, with.end, cause);
+        Ok(())
+    }
+
+    /// Keeps gaps in order; neighbours of one cause become one.
+    fn insert_gap(&mut self, start: Offset, end: Offset, cause: GapCause) {
+        if start >= end {
+            return;
+        }
+        let at = self.gaps.partition_point(|gap| gap.start < start);
+        self.gaps.insert(at, Gap { start, end, cause });
+        self.gaps.dedup_by(|next, gap| {
+            let joins = gap.end == next.start && gap.cause == next.cause;
+            if joins {
+                gap.end = next.end;
+            }
+            joins
+        });
     }
 
     fn check_alive(&self) -> Result<(), ManifestError> {

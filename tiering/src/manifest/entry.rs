@@ -129,6 +129,31 @@ pub struct PageRef {
 }
 
 impl PageRef {
+    /// Of entries that were encoded. There is at least one.
+    pub(super) fn of(
+        entries: &[ManifestEntry],
+        generation: u64,
+        random: u64,
+        bytes: &[u8],
+    ) -> Self {
+        let start = entries.first().map_or(0, |e| e.start);
+        Self {
+            generation,
+            random,
+            start,
+            end: entries.last().map_or(0, |e| e.end),
+            live_start: start,
+            live_entries: entries.len() as u32,
+            live_bytes: entries.iter().map(|e| e.bytes).sum(),
+            max_timestamp: entries
+                .iter()
+                .map(|e| e.max_timestamp)
+                .max()
+                .unwrap_or(strandline_log::NO_TIMESTAMP),
+            crc: super::pages::page_crc(bytes),
+        }
+    }
+
     pub fn name(&self) -> PageName {
         PageName {
             start: self.start,

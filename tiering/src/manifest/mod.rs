@@ -10,13 +10,15 @@ mod edit;
 mod entry;
 mod lookup;
 mod pages;
+mod replace;
 mod state;
 mod store;
 
-pub use edit::{Edit, ManifestError, PageCut};
+pub use edit::{Edit, ManifestError, PageCut, Replacement};
 pub use entry::{Gap, GapCause, ManifestEntry, ObjectRef, PageRef};
 pub use lookup::Lookup;
 pub use pages::PageCache;
+pub use replace::Replaced;
 pub use state::{ENTRIES_INLINE_MAX, Manifest, NONCES_KEPT};
 pub use store::{ExpiredEntries, ManifestStore, ManifestStoreError};
 

@@ -66,6 +66,12 @@ impl Manifest {
         self.end
     }
 
+    /// Behind the last offset that is in an object; `None`: nothing is. A gap may lie between it and the end.
+    pub fn entries_end(&self) -> Option<Offset> {
+        let paged = self.pages.last().map(|page| page.end);
+        self.entries.last().map(|entry| entry.end).or(paged)
+    }
+
     pub fn is_deleted(&self) -> bool {
         self.deleted_ms.is_some()
     }
@@ -213,22 +219,7 @@ impl Manifest {
         }
         let page_entries: Vec<_> = self.entries.drain(..entries_max).collect();
         let bytes = crate::format::manifest_page::encode(&page_entries);
-        let (first, last) = (page_entries.first()?, page_entries.last()?);
-        let page = PageRef {
-            generation: self.generation,
-            random,
-            start: first.start,
-            end: last.end,
-            live_start: first.start,
-            live_entries: page_entries.len() as u32,
-            live_bytes: page_entries.iter().map(|e| e.bytes).sum(),
-            max_timestamp: page_entries
-                .iter()
-                .map(|e| e.max_timestamp)
-                .max()
-                .unwrap_or(strandline_log::NO_TIMESTAMP),
-            crc: super::pages::page_crc(&bytes),
-        };
+        let page = PageRef::of(&page_entries, self.generation, random, &bytes);
         let name = page.name();
         self.pages.push(page);
         Some((name, bytes))

@@ -12,6 +12,7 @@
 //! same partition succeeds, its object counts as referenced.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use strandline_log::{Offset, TimestampMs};
@@ -19,11 +20,11 @@ use strandline_log::{Offset, TimestampMs};
 use super::edit::{Edit, ManifestError, PageCut};
 use super::entry::{ManifestEntry, PageRef};
 use super::lookup::{Located, Lookup, entry_at, first_reaching};
-use super::pages::{PageCache, live};
+use super::pages::{Page, PageCache, live};
 use super::state::{ENTRIES_INLINE_MAX, Manifest};
 use crate::fence::Fence;
-use crate::format::manifest_root;
 use crate::format::object_key::PartitionKey;
+use crate::format::{manifest_page, manifest_root};
 use crate::id_source::{IdSource, Nonce};
 use crate::store::{Purpose, RemoteStore, StoreError, Version};
 
@@ -79,6 +80,8 @@ pub struct ManifestStore {
     pages: PageCache,
     entries_inline_max: usize,
     seen: Mutex<Option<Seen>>,
+    /// The last write of this handle succeeded: none that was sent before can land any more.
+    anchored: AtomicBool,
 }
 
 /// What [`ManifestStore::plan_remove_expired`] found.
@@ -104,6 +107,7 @@ impl ManifestStore {
             pages,
             entries_inline_max: ENTRIES_INLINE_MAX,
             seen: Mutex::new(None),
+            anchored: AtomicBool::new(false),
         }
     }
 
@@ -165,7 +169,10 @@ impl ManifestStore {
                 )
                 .await;
             match created {
-                Ok(version) => return Ok(self.remember(manifest, version)),
+                Ok(version) => {
+                    self.anchored.store(true, Ordering::Release);
+                    return Ok(self.remember(manifest, version));
+                }
                 // Somebody else's, or our own whose answer was lost: the next round sees which.
                 Err(e) if e.is_ambiguous() => {
                     if self.read_root().await?.is_none() {
@@ -176,6 +183,23 @@ impl ManifestStore {
             }
         }
         Err(ManifestStoreError::Contended)
+    }
+
+    /// Before local records are dropped because the manifest names them: an edit, unless the last thing that this handle
+    /// wrote has succeeded. From then on no write that an earlier owner sent, or this one, can land any more and take back
+    /// what was relied on ([`Edit::GiveUp`]).
+    pub async fn anchor(&self, fence: Fence) -> Result<Arc<Manifest>, ManifestStoreError> {
+        if self.anchored.load(Ordering::Acquire)
+            && let Some(manifest) = self.cached()
+        {
+            return Ok(manifest);
+        }
+        self.edit(fence, |_| Ok(vec![Edit::Claim])).await
+    }
+
+    /// Whether [`anchor`](Self::anchor) would find nothing to do.
+    pub fn is_anchored(&self) -> bool {
+        self.anchored.load(Ordering::Acquire)
     }
 
     /// Edits the root by compare-and-swap. The closure decides on what it is shown, maybe several times; no edits
@@ -214,6 +238,7 @@ impl ManifestStore {
             };
             self.spill(&seen.manifest, &mut next).await?;
             written.push(nonce);
+            self.anchored.store(false, Ordering::Release);
             let put = self
                 .store
                 .put_if_match(
@@ -223,7 +248,10 @@ impl ManifestStore {
                 )
                 .await;
             let error = match put {
-                Ok(version) => return Ok(self.remember(next, version)),
+                Ok(version) => {
+                    self.anchored.store(true, Ordering::Release);
+                    return Ok(self.remember(next, version));
+                }
                 Err(e) if e.is_ambiguous() => e,
                 Err(e) => {
                     self.forget();
@@ -236,6 +264,7 @@ impl ManifestStore {
             };
             let now = now.ok_or(ManifestStoreError::Absent)?;
             if now.manifest.nonces.iter().any(|n| written.contains(n)) {
+                self.anchored.store(true, Ordering::Release);
                 return Ok(now.manifest);
             }
             if let StoreError::Unavailable { .. } = error {
@@ -409,6 +438,23 @@ impl ManifestStore {
             Ok(_) | Err(StoreError::Precondition { .. }) => Ok(()),
             Err(e) => Err(e.into()),
         }
+    }
+
+    pub(super) async fn page(&self, page: &PageRef) -> Result<Page, ManifestStoreError> {
+        self.pages.read(&self.store, &self.partition, page).await
+    }
+
+    /// A page that a root is to name, for the generation in its name.
+    pub(super) async fn write_page(
+        &self,
+        generation: u64,
+        entries: &[ManifestEntry],
+    ) -> Result<PageRef, ManifestStoreError> {
+        let bytes = manifest_page::encode(entries);
+        let page = PageRef::of(entries, generation, self.ids.random(), &bytes);
+        let key = self.partition.manifest_page(&page.name());
+        self.store.put_if_absent(&key, bytes).await?;
+        Ok(page)
     }
 
     async fn read_root(&self) -> Result<Option<Seen>, ManifestStoreError> {

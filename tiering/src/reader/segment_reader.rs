@@ -244,6 +244,35 @@ impl SegmentReader {
         true
     }
 
+    /// All log bytes of a segment, if every chunk of it is in the cache and passes its checksums. No request.
+    pub async fn cached_slices(
+        &self,
+        segment: &SegmentRef,
+        tail: &Arc<SegmentTail>,
+    ) -> Option<Vec<FileSlice>> {
+        let mut ranges = Vec::new();
+        let mut at = 0;
+        while let Some(range) = self.chunk_at(tail, at) {
+            at = range.end;
+            if !self.chunks.contains(&chunk_id(segment, &range)) {
+                return None;
+            }
+            ranges.push(range);
+        }
+        let mut slices = Vec::new();
+        for range in ranges {
+            let id = chunk_id(segment, &range);
+            let fetch = || async { Err(FetchError::NotFound) };
+            let file = self.chunks.get(&id, verifier(tail, &range), fetch).await;
+            slices.push(FileSlice {
+                file: file.ok()?,
+                position: 0,
+                len: (range.end - range.start) as usize,
+            });
+        }
+        Some(slices)
+    }
+
     /// How many bytes one chunk of this segment has: the configured size in whole checksummed pieces.
     pub fn chunk_bytes_of(&self, tail: &SegmentTail) -> u64 {
         let piece = u64::from(tail.footer.chunk_bytes);

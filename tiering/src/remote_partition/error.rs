@@ -58,6 +58,14 @@ pub(super) enum ReadFailure {
 }
 
 impl ReadFailure {
+    /// What was to be read is not there, or not what it should be.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Missing | Self::Error(RemoteReadError::Corrupt(_))
+        )
+    }
+
     pub(super) fn into_error(self) -> RemoteReadError {
         match self {
             Self::Missing => FetchError::NotFound.into(),

@@ -11,6 +11,7 @@
 //!    cannot land any more, compares, cuts, and writes the proof.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use strandline_log::checkpoint::{StateFileError, write_atomically};
 use strandline_log::{LeaderEpoch, LogError, Offset, TierStart};
@@ -138,8 +139,36 @@ impl RemotePartition {
             leader_epoch: self.leader.fence.leader_epoch,
         };
         term.write(&path, true)?;
+        self.assumed.store(true, Ordering::Release);
         self.set_settled(true);
         Ok(())
+    }
+
+    pub(super) fn has_checkpoint(&self) -> bool {
+        self.checkpoint_path().exists()
+    }
+
+    /// Whether the manifest names other records than a log that was assumed to hold all that was ever committed. Asked
+    /// once.
+    pub(super) fn contradicts(&self, manifest: &Manifest) -> bool {
+        if !self.assumed.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let log = self.log();
+        let contradicts = must_start_anew(
+            manifest,
+            manifest.entries_end(),
+            log.log_start_offset(),
+            log.log_end_offset(),
+            |offset| log.epoch_for_offset(offset),
+        );
+        if contradicts {
+            tracing::warn!(
+                partition = %self.leader.tp, manifest_end = manifest.end_offset(), local_end = log.log_end_offset(),
+                "the manifest names records of before tiering was switched off; it begins anew"
+            );
+        }
+        contradicts
     }
 
     /// Before an edit that may move the manifest's end there.
@@ -176,7 +205,7 @@ impl RemotePartition {
         let tp = &self.leader.tp;
         let fence = self.leader.fence;
         let known = self.manifests.load().await?;
-        if known.is_some_and(|m| m.is_deleted()) {
+        if known.as_ref().is_some_and(|m| m.is_deleted()) {
             return Ok(Settled::Covered);
         }
         self.core
@@ -184,6 +213,9 @@ impl RemotePartition {
             .await?;
         let log = self.log();
         let begin = log.log_start_offset().max(log.local_log_start_offset());
+        if let Some(known) = known {
+            self.give_up_if_due(known).await?;
+        }
         let manifest = self.manifests.claim(fence, begin).await?;
         let last = self.last_entry(&manifest).await?;
         let anew = must_start_anew(

@@ -7,9 +7,10 @@ use strandline_log::Offset;
 use strandline_log::record::split_batches;
 
 use super::store::Change;
-use super::world::{World, key, local_batches};
+use super::world::{Tiering, World, key, local_batches};
 use crate::format::{SegmentTail, manifest_root};
-use crate::manifest::{Manifest, ManifestEntry};
+use crate::manifest::{GapCause, Manifest, ManifestEntry};
+use crate::remote_partition::give_up::is_blank;
 
 /// What a segment object was found to hold: its log bytes as batches by first offset.
 struct Checked {
@@ -23,6 +24,8 @@ pub struct Checks {
     /// By key: an object never changes.
     objects: HashMap<String, Checked>,
     pages: HashMap<String, Vec<ManifestEntry>>,
+    /// Where the manifest ended when it was given up last: what lay below and was remote only is gone by intent.
+    given_up_end: Offset,
 }
 
 impl Checks {
@@ -30,7 +33,7 @@ impl Checks {
     pub fn check(&mut self, world: &mut World, thorough: bool) -> Result<(), String> {
         let changes: Vec<Change> = world.store.lock().changes.drain(..).collect();
         for (key, before, after) in changes {
-            self.check_change(&key, before, after)?;
+            self.check_change(world, &key, before, after)?;
         }
         let manifest = world.manifest();
         let mut entries = Vec::new();
@@ -38,7 +41,8 @@ impl Checks {
             world.bring_back(manifest.end_offset());
             manifest.check().map_err(|why| format!("I5: {why}"))?;
             entries = self.live_entries(world, manifest)?;
-            for entry in &entries {
+            self.check_gaps(world, manifest)?;
+            for entry in entries.iter().filter(|_| !world.is_stale) {
                 self.check_entry(world, manifest, entry)?;
             }
             world.log_start = world.log_start.max(manifest.start_offset());
@@ -47,8 +51,8 @@ impl Checks {
             let Some(log) = &broker.log else { continue };
             let (start, local) = (log.log_start_offset(), log.local_log_start_offset());
             let named = manifest.as_ref().map_or(0, |m| m.end_offset());
-            let live = start.max(world.log_start);
-            if live < local && named < local {
+            let live = start.max(world.log_start).max(self.given_up_end.min(local));
+            if world.tiering != Tiering::GivenUp && live < local && named < local {
                 return Err(format!(
                     "I4: broker {} dropped up to {local}, the manifest ends at {named}, the log starts at {live}",
                     broker.id
@@ -59,7 +63,8 @@ impl Checks {
     }
 
     fn check_change(
-        &self,
+        &mut self,
+        world: &mut World,
         changed: &str,
         before: Option<Bytes>,
         after: Option<Bytes>,
@@ -85,6 +90,11 @@ impl Checks {
         }
         if after.generation != before.generation + 1 {
             return Err("I6: two edits of one generation".to_owned());
+        }
+        if world.was_given_up && is_blank(&after) && !is_blank(&before) {
+            world.is_stale = false;
+            self.given_up_end = self.given_up_end.max(before.end_offset());
+            return Ok(());
         }
         if after.end_offset() < before.end_offset() || after.start_offset() < before.start_offset()
         {
@@ -117,6 +127,21 @@ impl Checks {
         }
         entries.extend(manifest.entries.iter().cloned());
         Ok(entries)
+    }
+
+    /// What was not copied has expired, while copying was off.
+    fn check_gaps(&self, world: &World, manifest: &Manifest) -> Result<(), String> {
+        for gap in &manifest.gaps {
+            let young = world.committed.iter().find(|batch| {
+                gap.start <= batch.base && batch.base < gap.end && !batch.is_old(world.now_ms())
+            });
+            match (gap.cause, young) {
+                (GapCause::Expired, _) => {}
+                (GapCause::TieringOff, None) if world.was_off => {}
+                _ => return Err(format!("I4: a gap for no reason: {gap:?}, {young:?}")),
+            }
+        }
+        Ok(())
     }
 
     /// The object is there, in its length, with the committed records of its range.
@@ -195,9 +220,14 @@ impl Checks {
         }
         let local = log.local_log_start_offset();
         let mut at = log.log_start_offset().max(world.log_start);
-        for entry in entries {
-            if entry.start <= at && at < entry.end {
-                at = entry.end;
+        at = at.max(self.given_up_end.min(local));
+        let gaps = manifest.map_or(&[][..], |m| &m.gaps);
+        let mut named: Vec<_> = entries.iter().map(|e| (e.start, e.end)).collect();
+        named.extend(gaps.iter().map(|gap| (gap.start, gap.end)));
+        named.sort_unstable();
+        for (start, end) in named {
+            if start <= at && at < end {
+                at = end;
             }
         }
         if at < local.min(committed) {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
+use strandline_log::record::Batch;
 use strandline_log::{LeaderEpoch, Log, LogConfig, Offset, OpenLog, TopicId, TopicPartition};
 
 use super::store::{SimStore, State};
@@ -26,6 +27,8 @@ use crate::tier::Tier;
 pub const CLUSTER: &str = "simulated";
 pub const TOPIC_ID: TopicId = TopicId::from_u128(0x51);
 const BROKERS: usize = 3;
+/// What is older expires while copying is off.
+pub const OLD_MS: i64 = 10_000;
 const TRACE_LINES_MAX: usize = 420;
 
 pub fn tp() -> TopicPartition {
@@ -66,6 +69,30 @@ pub struct Committed {
     pub bytes: Bytes,
 }
 
+impl Committed {
+    /// Expired while copying is off.
+    pub fn is_old(&self, now_ms: i64) -> bool {
+        let batch = Batch::parse(self.bytes.clone()).expect("it was appended");
+        now_ms - batch.header.max_timestamp > OLD_MS
+    }
+}
+
+impl std::fmt::Debug for Committed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}, {})", self.base, self.end)
+    }
+}
+
+/// What the topic's settings say of its tier (KIP-950).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tiering {
+    On,
+    /// remote.log.copy.disable.
+    CopyOff,
+    /// remote.storage.enable is off and remote.log.delete.on.disable is on.
+    GivenUp,
+}
+
 pub struct World {
     pub rng: StdRng,
     pub store: Arc<Mutex<State>>,
@@ -74,6 +101,15 @@ pub struct World {
     tasks: Vec<Task>,
     processes: u64,
     config: Arc<LogConfig>,
+    retention_bytes: i64,
+    pub tiering: Tiering,
+    /// Copying, or all of the tier, was off some time.
+    pub was_off: bool,
+    pub was_given_up: bool,
+    /// The manifest names records that the log may have lost: those of a tier that was given up.
+    pub is_stale: bool,
+    /// How far back in time records are written: a log's time may go backwards.
+    written_before_ms: i64,
     folder: tempfile::TempDir,
     pub incarnation: u64,
     pub leader: Option<usize>,
@@ -100,20 +136,6 @@ impl World {
         }
         .expect("a temporary folder");
         let retention_bytes = [-1, -1, 4_000, 12_000][rng.random_range(0..4)];
-        let topic: BTreeMap<String, String> = [
-            ("remote.storage.enable", "true".to_owned()),
-            ("internal.segment.bytes", "1200".to_owned()),
-            ("local.retention.bytes", "1".to_owned()),
-            ("retention.ms", "-1".to_owned()),
-            ("retention.bytes", retention_bytes.to_string()),
-            ("file.delete.delay.ms", "0".to_owned()),
-        ]
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect();
-        let config = LogConfig::from_map(&topic, &BTreeMap::new())
-            .expect("valid")
-            .into_shared();
         let brokers = (0..BROKERS)
             .map(|id| Broker {
                 id,
@@ -136,7 +158,13 @@ impl World {
             brokers,
             tasks: Vec::new(),
             processes: 0,
-            config,
+            config: log_config(Tiering::On, retention_bytes),
+            retention_bytes,
+            tiering: Tiering::On,
+            was_off: false,
+            was_given_up: false,
+            is_stale: false,
+            written_before_ms: 0,
             folder,
             incarnation: 1,
             leader: Some(0),
@@ -241,7 +269,8 @@ impl World {
             }
         }
         drop(log);
-        if how == 9 {
+        // A lost disk takes the note with it that the manifest is not to be believed.
+        if how == 9 && !self.is_stale {
             what = "lost its disk";
             std::fs::remove_dir_all(&broker.dir).expect("was there");
             broker.log_start_checkpoint = 0;
@@ -260,13 +289,21 @@ impl World {
     /// The last in-sync replica has lost records: what is in neither tier any more is gone.
     fn excuse_loss(&mut self, id: usize) {
         let local_end = self.local_end_on_disk(id);
-        let remote_end = self.manifest().map_or(0, |m| m.end_offset());
+        let remote_end = match self.tiering {
+            Tiering::GivenUp => 0,
+            _ => self.manifest().map_or(0, |m| m.end_offset()),
+        };
         let kept = local_end.max(remote_end);
         let lost = self.committed.iter().position(|batch| batch.end > kept);
         let lost = self
             .committed
             .split_off(lost.unwrap_or(self.committed.len()));
-        self.limbo.splice(0..0, lost);
+        if self.tiering == Tiering::GivenUp {
+            self.limbo.clear();
+            self.is_stale |= self.manifest().is_some_and(|m| m.end_offset() > kept);
+        } else {
+            self.limbo.splice(0..0, lost);
+        }
     }
 
     /// Somebody leads: what is not in the manifest by now never comes back.
@@ -310,18 +347,23 @@ impl World {
         let fence = Fence::new(self.incarnation, self.epoch);
         let (epoch, now_ms) = (self.epoch, self.now_ms());
         let broker = &mut self.brokers[id];
-        let (Some(tier), Some(log)) = (&broker.tier, &broker.log) else {
+        let (Some(tier), Some(log)) = (&broker.tier, broker.log.clone()) else {
             return;
         };
         let remote = tier.lead_unsettled(LeaderPartition {
             tp: tp(),
             topic_id: TOPIC_ID,
             fence,
-            log: Arc::clone(log),
+            log: Arc::clone(&log),
         });
         broker.epoch = epoch;
         broker.must_truncate = false;
         broker.led = Some(Arc::clone(&remote));
+        if self.tiering == Tiering::GivenUp {
+            self.lead_without_tier(id);
+            return;
+        }
+        let broker = &mut self.brokers[id];
         // In sync without interruption, or in the first term of all.
         let is_in_sync = self.isr.contains(&id) && broker.in_sync_process == broker.process;
         if epoch == 0 || is_in_sync {
@@ -337,6 +379,58 @@ impl World {
         }
         let task = async move { format!("{:?}", remote.settle(now_ms).await) };
         self.spawn(id, "settle", task);
+    }
+
+    /// The local log is what counts, whatever the manifest still names.
+    fn lead_without_tier(&mut self, id: usize) {
+        let (epoch, is_leader) = (self.epoch, self.leader == Some(id));
+        let broker = &mut self.brokers[id];
+        let (Some(remote), Some(log)) = (broker.led.clone(), broker.log.clone()) else {
+            return;
+        };
+        let local_start = log.local_log_start_offset();
+        log.increment_log_start_offset(local_start.min(log.high_watermark()))
+            .expect("moves");
+        remote.begin_to_give_up().expect("writes");
+        if !broker.settled {
+            log.assign_epoch(epoch).expect("assigns");
+        }
+        broker.settled = true;
+        if !is_leader {
+            return;
+        }
+        self.log_start = self.log_start.max(log.log_start_offset());
+        let end = log.log_end_offset();
+        if let Some(lost) = self.committed.iter().position(|batch| batch.end > end) {
+            self.committed.truncate(lost);
+        }
+        self.limbo.clear();
+        self.is_stale |= self.manifest().is_some_and(|m| m.end_offset() > end);
+    }
+
+    /// Somebody alters the topic's settings. All that live hear of it.
+    fn switch(&mut self) {
+        let next = [Tiering::On, Tiering::CopyOff, Tiering::GivenUp];
+        self.tiering = next[self.rng.random_range(0..next.len())];
+        self.was_off |= self.tiering != Tiering::On;
+        self.was_given_up |= self.tiering == Tiering::GivenUp;
+        self.written_before_ms = [0, 2 * OLD_MS][self.rng.random_range(0..2)];
+        self.set_tiering(self.tiering);
+    }
+
+    fn set_tiering(&mut self, tiering: Tiering) {
+        self.tiering = tiering;
+        self.config = log_config(tiering, self.retention_bytes);
+        self.note(format!("tiering is {tiering:?}"));
+        for id in 0..BROKERS {
+            let broker = &self.brokers[id];
+            if let Some(log) = &broker.log {
+                log.set_config(Arc::clone(&self.config));
+            }
+            if tiering == Tiering::GivenUp && broker.led.is_some() && broker.epoch == self.epoch {
+                self.lead_without_tier(id);
+            }
+        }
     }
 
     /// It hears of the present epoch.
@@ -366,6 +460,7 @@ impl World {
         (broker.settled && broker.epoch == self.epoch).then_some((broker, log))
     }
 
+    /// The quorum does what it must: elects from the in-sync replicas, and at times another leader for no reason.
     fn rule(&mut self) {
         let electable: Vec<usize> = self
             .isr
@@ -408,6 +503,31 @@ impl World {
         let object = state.objects.get(&key().manifest_root())?;
         Some(crate::format::manifest_root::decode(object.bytes.clone()).expect("a root decodes"))
     }
+}
+
+fn log_config(tiering: Tiering, retention_bytes: i64) -> Arc<LogConfig> {
+    let given_up = tiering == Tiering::GivenUp;
+    let copy_off = tiering == Tiering::CopyOff;
+    let topic: BTreeMap<String, String> = [
+        ("remote.storage.enable", (!given_up).to_string()),
+        ("remote.log.delete.on.disable", given_up.to_string()),
+        ("remote.log.copy.disable", copy_off.to_string()),
+        ("internal.segment.bytes", "1200".to_owned()),
+        ("local.retention.bytes", "1".to_owned()),
+        // Records that are written as if long ago expire while nothing is copied.
+        (
+            "retention.ms",
+            if copy_off { OLD_MS } else { -1 }.to_string(),
+        ),
+        ("retention.bytes", retention_bytes.to_string()),
+        ("file.delete.delay.ms", "0".to_owned()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    LogConfig::from_map(&topic, &BTreeMap::new())
+        .expect("valid")
+        .into_shared()
 }
 
 fn tier_config(folder: &std::path::Path) -> TierConfig {

@@ -19,26 +19,32 @@ use crate::retention::{self, RemoteSegment, TotalRetention};
 
 impl RemotePartition {
     pub(super) async fn retain_without_store(&self) {
+        if !self.log().config().remote_storage_enable {
+            return;
+        }
         let manifest = self.manifests.cached();
         let is_ours = |m: &Arc<Manifest>| !m.is_deleted() && m.fence <= self.leader.fence;
         if !manifest.as_ref().is_none_or(is_ours) {
             return;
         }
-        if let Err(error) = self.give_up(manifest.as_deref()).await {
+        if let Err(error) = self.expire_without_store(manifest).await {
             tracing::warn!(partition = %self.leader.tp, %error, "retention waits for the store");
         }
     }
 
-    async fn give_up(&self, manifest: Option<&Manifest>) -> Result<(), TaskError> {
+    async fn expire_without_store(
+        &self,
+        manifest: Option<Arc<Manifest>>,
+    ) -> Result<(), TaskError> {
         if self.core.keep_log_starts.get().is_some()
-            && let Some(log_start) = self.expired(manifest).await?
+            && let Some(log_start) = self.expired(manifest.as_deref()).await?
         {
             self.increment_log_start(log_start).await?;
         }
         let log_start = self.log().log_start_offset();
         // That no manifest was seen does not mean that there is none.
         let mut kept = self.kept_start.load(Ordering::Acquire) >= log_start
-            || manifest.is_some_and(|m| m.start_offset() >= log_start);
+            || manifest.as_ref().is_some_and(|m| m.start_offset() >= log_start);
         if let Some(keep) = self.core.keep_log_starts.get()
             && !kept
         {
@@ -53,7 +59,7 @@ impl RemotePartition {
                 }
             }
         }
-        let lag = self.retain_local(manifest, kept).await?;
+        let (_, lag) = self.retain_local(manifest, Some(kept)).await?;
         self.show_lag(lag);
         Ok(())
     }

@@ -13,5 +13,7 @@ mod schedule;
 pub mod segment_upload;
 pub mod sweep;
 
+pub(crate) use partition_task::TaskError;
+
 pub use copy_quota::{CopyQuota, Pace};
 pub use schedule::{Next, Schedule, Stay, backoff_ms};

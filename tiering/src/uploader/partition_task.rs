@@ -24,6 +24,7 @@ use crate::health::CopyState;
 use crate::manifest::{
     Edit, Manifest, ManifestEntry, ManifestError, ManifestStoreError, ObjectRef,
 };
+use crate::remote_partition::give_up::is_blank;
 use crate::remote_partition::{RemotePartition, SettleError};
 use crate::store::Purpose;
 
@@ -39,10 +40,20 @@ pub(crate) enum TaskError {
     Upload(#[from] UploadError),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("the proof of what the manifest may name: {0}")]
-    Intent(#[from] SettleError),
+    #[error("what the partition's folder knows of the tier: {0}")]
+    Settle(SettleError),
     #[error("a blocking task died: {0}")]
     Died(#[from] tokio::task::JoinError),
+}
+
+impl From<SettleError> for TaskError {
+    fn from(error: SettleError) -> Self {
+        match error {
+            SettleError::Manifest(error) => Self::Manifest(error),
+            SettleError::Log(error) => Self::Log(error),
+            error => Self::Settle(error),
+        }
+    }
 }
 
 impl TaskError {
@@ -127,14 +138,15 @@ impl RemotePartition {
         }
     }
 
-    pub(super) fn must_end(&self) -> bool {
+    pub(crate) fn must_end(&self) -> bool {
         self.is_gone() || self.core.is_stopping()
     }
 
     async fn round(&self) -> Result<Round, TaskError> {
         let done = |state| Round { state, more: false };
         let config = self.log().config();
-        if !self.core.config.enabled || !config.remote_storage_enable {
+        let unwanted = self.is_unwanted();
+        if !self.core.config.enabled || !(config.remote_storage_enable || unwanted) {
             self.show_lag(LocalBytes::default());
             return Ok(done(CopyState::Disabled));
         }
@@ -156,14 +168,24 @@ impl RemotePartition {
             })
             .into());
         }
+        if unwanted {
+            if let Some(known) = manifest {
+                let blank = self.give_up(known, None).await?;
+                let blank = self.sweep_if_due(blank).await?;
+                self.show_size(blank.bytes_total());
+            }
+            self.show_lag(0, 0);
+            return Ok(done(CopyState::Disabled));
+        }
         if let Some(known) = manifest {
+            let known = self.give_up_if_due(known).await?;
             manifest = Some(self.agree_on_log_start(known).await?);
         }
         if self.must_end() {
             return Ok(done(CopyState::Pending));
         }
         let mut round = if config.remote_log_copy_disable {
-            done(CopyState::Disabled)
+            done(CopyState::CopyDisabled)
         } else {
             match self.copy_one(manifest.as_ref()).await? {
                 Copied::One(after) => {
@@ -182,18 +204,14 @@ impl RemotePartition {
         if let Some(known) = manifest {
             let known = self.retain_total(known).await?;
             let known = self.forget_expired(known).await?;
-            manifest = Some(self.sweep_if_due(known).await?);
+            let known = self.sweep_if_due(known).await?;
+            manifest = Some(self.scrub_if_due(known).await?);
         }
         if self.must_end() {
             return Ok(round);
         }
-        let log_start = self.log().log_start_offset();
-        let start_is_safe = manifest
-            .as_ref()
-            .is_none_or(|m| m.start_offset() >= log_start);
-        let lag = self
-            .retain_local(manifest.as_deref(), start_is_safe)
-            .await?;
+        let (after, lag) = self.retain_local(manifest, None).await?;
+        manifest = after;
         round.more &= !self.must_end();
         self.show_lag(lag);
         if let Some(manifest) = &manifest {
@@ -248,7 +266,15 @@ impl RemotePartition {
             CopyPlan::Copy { from, below } => (from, below),
             CopyPlan::CaughtUp => return Ok(Copied::Nothing(CopyState::CaughtUp)),
             CopyPlan::AheadOfLog => return Ok(Copied::Nothing(CopyState::AheadOfLog)),
-            CopyPlan::GapBeforeLocal => return Ok(Copied::Nothing(CopyState::GapBeforeLocal)),
+            CopyPlan::GapBeforeLocal => {
+                let local_start = log.local_log_start_offset();
+                if manifest.is_some_and(|m| is_blank(m)) {
+                    // Given up by a leader whose local log began earlier.
+                    self.increment_log_start(local_start).await?;
+                    return Ok(Copied::One(self.advance_manifest_start(local_start).await?));
+                }
+                return Ok(Copied::Nothing(CopyState::GapBeforeLocal));
+            }
             CopyPlan::FollowLogStart { log_start } => {
                 return Ok(Copied::One(self.advance_manifest_start(log_start).await?));
             }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use strandline_log::retention::LogView;
 use strandline_log::{LogError, Offset, TierView, TimestampMs};
 
 use super::partition_task::TaskError;
 use super::sweep;
 use crate::garbage::{Removal, What};
-use crate::manifest::{Manifest, ObjectRef};
+use crate::manifest::{Edit, GapCause, Manifest, ObjectRef};
 use crate::remote_partition::RemotePartition;
 use crate::retention::{self, RemoteSegment, TotalRetention};
 use crate::store::Purpose;
@@ -98,7 +99,7 @@ impl RemotePartition {
     ) -> Result<Arc<Manifest>, TaskError> {
         let config = &self.core.config;
         let now_ms = self.core.clock.now_ms();
-        let after = {
+        let (after, age_ms) = {
             let mut turn = self.sweep.lock();
             // The first one comes some time after the start, so that not all partitions are swept at once.
             let due_ms = *turn.due_ms.get_or_insert_with(|| {
@@ -110,13 +111,14 @@ impl RemotePartition {
             }
             // A sweep that fails comes again with the next interval.
             turn.due_ms = Some(now_ms.saturating_add(config.sweep_interval_ms));
-            turn.after.take()
+            let age_ms = turn.age_ms.take().unwrap_or(config.orphan_age_ms);
+            (turn.after.take(), age_ms)
         };
         let swept = sweep::sweep(
             &self.core.store.with_purpose(Purpose::Sweep),
             &self.manifests,
             Some(self.leader.fence),
-            now_ms.saturating_sub(config.orphan_age_ms),
+            now_ms.saturating_sub(age_ms),
             after.as_deref(),
         )
         .await?;
@@ -134,11 +136,12 @@ impl RemotePartition {
             let mut turn = self.sweep.lock();
             turn.after = Some(next);
             turn.due_ms = Some(now_ms);
+            turn.age_ms = Some(age_ms);
         }
         Ok(swept.manifest.unwrap_or(manifest))
     }
 
-    pub(super) fn remove_later(&self, key: String) {
+    pub(crate) fn remove_later(&self, key: String) {
         let removal = Removal::new(&self.leader.tp.topic, What::Object { key: key.clone() });
         let due_ms = self
             .core
@@ -153,34 +156,135 @@ impl RemotePartition {
         }
     }
 
-    /// Drops what local retention gives up; returns what is sealed and not uploaded.
-    /// `start_is_safe`: the log start outlives a crash. Where the manifest does not know it a crash may forget it, and
-    /// what lies below would be missing.
+    /// Drops what local retention gives up; returns what is sealed and not uploaded. While copying is off, the limits of
+    /// both tiers together hold for the local one, also for what was not uploaded: the manifest records a gap first.
+    /// `away`: the store does not answer, and whether the log start outlives a crash although the manifest may not know
+    /// it; then only what surely is in the store goes, and what lies below that start.
     pub(super) async fn retain_local(
         &self,
-        manifest: Option<&Manifest>,
-        start_is_safe: bool,
-    ) -> Result<LocalBytes, TaskError> {
+        manifest: Option<Arc<Manifest>>,
+        away: Option<bool>,
+    ) -> Result<(Option<Arc<Manifest>>, LocalBytes), TaskError> {
         let log = Arc::clone(self.log());
-        let uploaded_end = manifest.map(|m| m.end_offset());
         let now_ms = self.core.clock.now_ms();
-        let from = uploaded_end.unwrap_or(0);
-        let uploaded_end = if is_planted!(DropBeforeUpload) {
-            Some(Offset::MAX)
-        } else {
-            uploaded_end
+        let mut config = (*log.config()).clone();
+        let uploaded_end = manifest.as_ref().map(|m| m.end_offset());
+        let copies = !config.remote_log_copy_disable;
+        if !copies {
+            // As far as both tiers' limits. By size the remote part goes first.
+            let remote_lives = manifest
+                .as_ref()
+                .is_some_and(|m| m.entries_end().is_some_and(|end| end > m.start_offset()));
+            config.local_retention_ms = -2;
+            config.local_retention_bytes = if remote_lives { -1 } else { -2 };
+        }
+        let dropped_below = match copies {
+            _ if is_planted!(DropBeforeUpload) => Some(Offset::MAX),
+            _ if away.is_some() && !(copies && self.manifests.is_anchored()) => None,
+            true => uploaded_end,
+            false => Some(log.high_watermark()),
         };
+        let plan = crate::blocking::run({
+            let log = Arc::clone(&log);
+            move || {
+                let view = LogView {
+                    log_start: log.log_start_offset(),
+                    high_watermark: log.high_watermark(),
+                };
+                let tier = TierView {
+                    uploaded_end: dropped_below,
+                };
+                let metas = log.segment_metas()?;
+                Ok::<_, LogError>(strandline_log::retention::plan(
+                    &metas, view, &config, &tier, now_ms,
+                ))
+            }
+        });
+        let plan = plan.await??;
+        let manifest = match plan.delete_below {
+            Some(below) if away.is_none() => self.before_local_drop(manifest, below).await?,
+            _ => manifest,
+        };
+        // A crash may forget where the log starts, the manifest does not: what lies below goes only after it knows.
+        let start_is_safe = away.unwrap_or_else(|| {
+            manifest
+                .as_ref()
+                .is_none_or(|m| m.start_offset() >= log.log_start_offset())
+        });
+        let from = manifest.as_ref().map_or(0, |m| m.end_offset());
+        // What the manifest said may have been taken back by whoever wrote it since.
+        let is_named = is_planted!(DropBeforeUpload)
+            || plan
+                .delete_below
+                .is_none_or(|below| below <= from.max(log.log_start_offset()));
         let lag = crate::blocking::run(move || {
-            let view = TierView { uploaded_end };
-            let plan = log.plan_retention(now_ms, &view);
-            if start_is_safe && !plan.is_empty() {
+            if start_is_safe && is_named && !plan.is_empty() {
                 log.apply_retention(&plan, now_ms)?;
                 // The files' delay begins now; without one they go at once.
                 log.purge(now_ms);
             }
             sealed_bytes_from(&log, from)
         });
-        Ok(lag.await??)
+        let lag = lag.await??;
+        Ok((manifest, lag))
+    }
+
+    /// The manifest answers for what goes (I4): by its entries, or by a gap.
+    async fn before_local_drop(
+        &self,
+        manifest: Option<Arc<Manifest>>,
+        below: Offset,
+    ) -> Result<Option<Arc<Manifest>>, TaskError> {
+        let fence = self.leader.fence;
+        let log_start = self.log().log_start_offset();
+        if below <= log_start || is_planted!(DropBeforeUpload) {
+            return Ok(manifest);
+        }
+        let Some(known) = manifest else {
+            // Nothing was ever uploaded, but a crash must not forget where the log starts.
+            let tp = &self.leader.tp;
+            self.core
+                .ensure_marker(&tp.topic, self.leader.topic_id, tp.partition + 1)
+                .await?;
+            self.intend_end(below).await?;
+            let made = self.manifests.claim(fence, below).await?;
+            if made.start_offset() == below {
+                self.increment_log_start(below).await?;
+            }
+            return Ok(Some(made));
+        };
+        if !self.log().config().remote_log_copy_disable || below <= known.end_offset() {
+            return Ok(Some(self.manifests.anchor(fence).await?));
+        }
+        if known
+            .entries_end()
+            .is_none_or(|end| end <= known.start_offset())
+        {
+            // All that is remote has expired: the log just starts later.
+            let after = self.advance_manifest_start(below).await?;
+            self.increment_log_start(below).await?;
+            return Ok(Some(after));
+        }
+        self.intend_end(below).await?;
+        let gap = Edit::RecordGap {
+            end: below,
+            cause: GapCause::TieringOff,
+        };
+        let after = self
+            .manifests
+            .edit(fence, |m| {
+                Ok(if m.end_offset() < below {
+                    vec![gap.clone()]
+                } else {
+                    Vec::new()
+                })
+            })
+            .await?;
+        tracing::info!(
+            partition = %self.leader.tp, start = known.end_offset(), end = below,
+            "local records expire that were not uploaded, as copying is switched off: a gap is on record"
+        );
+        Ok(Some(after))
     }
 
     async fn local_bytes_from(&self, offset: Offset) -> Result<LocalBytes, TaskError> {
@@ -247,6 +351,21 @@ impl RemotePartition {
         self.gone.store(true, Ordering::Release);
         self.show_lag(LocalBytes::default());
         self.show_size(0);
+        self.show_damage();
+    }
+
+    /// Objects that are lost, as a gauge over all partitions of the topic.
+    pub(crate) fn show_damage(&self) {
+        let topic = [&*self.leader.tp.topic];
+        let count = self.damages().len() as i64;
+        let count = if self.is_gone() { 0 } else { count };
+        let mut status = self.status.lock();
+        self.core
+            .metrics
+            .remote_damaged_objects
+            .with_label_values(&topic)
+            .add(count - status.damaged_objects as i64);
+        status.damaged_objects = count as u64;
     }
 }
 

@@ -81,7 +81,7 @@ pub async fn plan(
 }
 
 /// The lineage of leader epochs up to an offset.
-fn epochs_before(log: &Log, end: Offset) -> Vec<EpochEntry> {
+pub(crate) fn epochs_before(log: &Log, end: Offset) -> Vec<EpochEntry> {
     log.epoch_entries()
         .iter()
         .filter(|entry| entry.start_offset < end)

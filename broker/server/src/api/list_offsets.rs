@@ -154,15 +154,15 @@ async fn list(
             let start = log.local_log_start_offset();
             Ok(at(start, log.epoch_for_offset(start)))
         }
-        LATEST_TIERED => match uploaded_end(apis, &partition).await? {
+        LATEST_TIERED => match uploaded_end(apis, &partition).await?.map(|(end, _)| end) {
             Some(end) if end > log.log_start_offset() => {
                 Ok(at(end - 1, epoch_of(apis, &partition, end - 1).await))
             }
             _ => Ok(Found::NOTHING),
         },
         EARLIEST_PENDING_UPLOAD => match uploaded_end(apis, &partition).await? {
-            Some(end) => {
-                let next = end.max(log.log_start_offset());
+            Some((_, next)) => {
+                let next = next.max(log.log_start_offset());
                 Ok(at(next, log.epoch_for_offset(next)))
             }
             None if log.config().remote_storage_enable => {
@@ -182,13 +182,17 @@ async fn list(
     }
 }
 
-/// After a start the manifest may not have been read yet: "nothing is tiered" would be wrong then.
-async fn uploaded_end(apis: &Apis, partition: &Partition) -> Result<Option<Offset>, KafkaError> {
+/// The end of what is in the store, and where the next upload begins: a gap may lie between them. After a start the
+/// manifest may not have been read yet: "nothing is tiered" would be wrong then.
+async fn uploaded_end(
+    apis: &Apis,
+    partition: &Partition,
+) -> Result<Option<(Offset, Offset)>, KafkaError> {
     let Some(remote) = partition.remote() else {
         return Ok(None);
     };
     match tokio::time::timeout(remote_patience(apis), remote.read_uploaded_end()).await {
-        Ok(Ok(end)) => Ok(end),
+        Ok(Ok(end)) => Ok(end.zip(remote.next_upload())),
         Ok(Err(error)) => {
             tracing::warn!(partition = %partition.topic_partition(), %error, "the manifest cannot be read");
             Err(KafkaError::KafkaStorageError)

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rand::{Rng, RngExt};
 use strandline_log::record::{Batch, BatchBuilder, BatchOptions, NewRecord, ValidBatch};
-use strandline_log::{LeaderAppend, LeaderEpoch, Log, Offset, TierStart};
+use strandline_log::{LeaderAppend, LeaderEpoch, Log, Offset, TierStart, TierView};
 
-use super::{Committed, World};
+use super::{Committed, Tiering, World};
 
 impl World {
     pub fn append(&mut self, id: usize) {
@@ -26,7 +26,7 @@ impl World {
                 self.rng.fill_bytes(&mut value);
                 builder
                     .append(NewRecord {
-                        timestamp: self.now_ms(),
+                        timestamp: self.now_ms() - self.written_before_ms,
                         key: None,
                         value: Some(value.into()),
                         headers: Vec::new(),
@@ -119,6 +119,19 @@ impl World {
             }
         }
         log.set_high_watermark(self.committed_end().min(end.max(log.high_watermark())));
+    }
+
+    /// What the broker's own retention does for a log that is not tiered.
+    pub(super) fn retain_untiered(&mut self, id: usize) {
+        let Some(log) = self.brokers[id].log.clone() else {
+            return;
+        };
+        if self.tiering == Tiering::GivenUp && self.leader == Some(id) {
+            let now_ms = self.now_ms();
+            let plan = log.plan_retention(now_ms, &TierView::default());
+            log.apply_retention(&plan, now_ms).expect("deletes");
+            self.log_start = self.log_start.max(log.log_start_offset());
+        }
     }
 
     pub(super) fn delete_records(&mut self) {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use rand::RngExt;
 
 use super::super::store::{Fate, Request};
-use super::{BROKERS, World};
+use super::{BROKERS, Tiering, World};
 
 /// Something that runs in a broker's process until its next request.
 pub struct Task {
@@ -175,7 +175,7 @@ impl World {
         self.now_ms.fetch_add(moved, Ordering::Relaxed);
         self.store.lock().now_ms = self.now_ms();
         let id = self.rng.random_range(0..BROKERS);
-        match self.rng.random_range(0..100) {
+        match self.rng.random_range(0..102) {
             0..12 => {
                 if self.believes_to_lead(id) {
                     self.append(id);
@@ -190,7 +190,10 @@ impl World {
                     log.roll(self.now_ms()).expect("rolls");
                 }
             }
-            34..44 => self.take_turn(id),
+            34..44 => {
+                self.retain_untiered(id);
+                self.take_turn(id);
+            }
             44..82 => self.serve(),
             82..85 => self.land_late(),
             85..89 => self.collect(id),
@@ -212,11 +215,14 @@ impl World {
                     broker.log_start_checkpoint = log.log_start_offset();
                 }
             }
-            _ => self.delete_records(),
+            99 => self.delete_records(),
+            _ => {
+                if self.chance(3) {
+                    self.switch();
+                }
+            }
         }
     }
-
-    /// The quorum does what it must: elects from the in-sync replicas, and at times another leader for no reason.
 
     /// No faults any more: a leader is found, uploads everything that is sealed, and followers catch up.
     pub fn heal(&mut self) {
@@ -236,6 +242,7 @@ impl World {
             }
         }
         self.note("all heals".to_owned());
+        self.set_tiering(Tiering::On);
         self.healing = true;
         for _ in 0..60 {
             self.now_ms.fetch_add(100, Ordering::Relaxed);

@@ -92,7 +92,7 @@ impl Look {
     /// Takes what a finished download brought, up to the bytes that are left for it.
     pub async fn take_remote(
         &mut self,
-        apis: &Apis,
+        terms: &Terms<'_>,
         deadline: Instant,
         bytes_left: usize,
         first: bool,
@@ -100,9 +100,14 @@ impl Look {
         let Some(pending) = self.remote.take() else {
             return;
         };
-        match tokio::time::timeout_at(deadline.into(), apis.remote_reads.finish(pending)).await {
+        let remote_reads = &terms.apis.remote_reads;
+        match tokio::time::timeout_at(deadline.into(), remote_reads.finish(pending)).await {
             // Not an error: the download goes on, and the next fetch finds it.
             Err(_) => {}
+            Ok(Ok(read)) if read.slices.is_empty() => {
+                self.go_on_locally(terms, read.first_offset, bytes_left, first)
+                    .await;
+            }
             Ok(Ok(read)) if read.bytes <= bytes_left || first => {
                 self.bytes = read.bytes;
                 self.aborted.clone_from(&read.aborted);
@@ -122,6 +127,71 @@ impl Look {
                 self.fail(errors::remote_read_error(&error));
             }
         }
+    }
+
+    /// Behind a gap that reaches to the end of the remote log.
+    async fn go_on_locally(
+        &mut self,
+        terms: &Terms<'_>,
+        from: Offset,
+        bytes_left: usize,
+        first: bool,
+    ) {
+        self.unread = false;
+        let Some(partition) = self.partition.clone() else {
+            return;
+        };
+        let bound = self.bound(terms);
+        if from < bound {
+            let max_bytes = usize::try_from(self.candidate.position.max_bytes).unwrap_or(0);
+            let max_bytes = bytes_left.min(max_bytes);
+            let read = read_local(terms.apis, &partition, from, bound, max_bytes, first).await;
+            self.take_local(terms, &partition, from, read);
+        }
+    }
+
+    /// What this reader may see of the log.
+    fn bound(&self, terms: &Terms<'_>) -> Offset {
+        match terms.read_committed {
+            true => self.last_stable_offset,
+            false => self.high_watermark,
+        }
+    }
+
+    /// False: local retention has just dropped it.
+    fn take_local(
+        &mut self,
+        terms: &Terms<'_>,
+        partition: &Partition,
+        from: Offset,
+        read: Result<LogRead, ReadError>,
+    ) -> bool {
+        let log = partition.log();
+        match read {
+            Ok(read) => {
+                self.unread = read.is_empty();
+                self.bytes = read.bytes;
+                self.recent = from >= partition.hot_start();
+                if terms.read_committed {
+                    match log.aborted_transactions(from, read.end_bound) {
+                        Ok(aborted) => self.aborted = aborted,
+                        Err(error) => self.fail(errors::log_error(&error)),
+                    }
+                }
+                self.slices = read.slices;
+            }
+            Err(error) => match errors::read_error(&error) {
+                Some(code) => {
+                    partition.metrics().fetch_failed.inc();
+                    if code != KafkaError::OffsetOutOfRange {
+                        tracing::warn!(partition = %log.topic_partition(), offset = from, %error, "a local read failed");
+                    }
+                    self.fail(code);
+                }
+                None => return false,
+            },
+        }
+        true
     }
 
     /// The remote log does not hold the offset. The truth is the log start, which retention may have just moved; an
@@ -195,11 +265,7 @@ pub async fn look(terms: &Terms<'_>, candidate: Candidate, max_bytes: usize, fir
         look.fail(KafkaError::OffsetOutOfRange);
         return look;
     }
-    let bound = if terms.read_committed {
-        look.last_stable_offset
-    } else {
-        look.high_watermark
-    };
+    let bound = look.bound(terms);
     if from >= bound {
         return look;
     }
@@ -212,30 +278,9 @@ pub async fn look(terms: &Terms<'_>, candidate: Candidate, max_bytes: usize, fir
         start_remote(terms, &mut look, &partition, max_bytes);
         return look;
     }
-    match read_local(terms.apis, &partition, from, bound, max_bytes, first).await {
-        Ok(read) => {
-            look.unread = read.is_empty();
-            look.bytes = read.bytes;
-            look.recent = from >= partition.hot_start();
-            if terms.read_committed {
-                match log.aborted_transactions(from, read.end_bound) {
-                    Ok(aborted) => look.aborted = aborted,
-                    Err(error) => look.fail(errors::log_error(&error)),
-                }
-            }
-            look.slices = read.slices;
-        }
-        Err(error) => match errors::read_error(&error) {
-            Some(code) => {
-                partition.metrics().fetch_failed.inc();
-                if code != KafkaError::OffsetOutOfRange {
-                    tracing::warn!(partition = %log.topic_partition(), offset = from, %error, "a local read failed");
-                }
-                look.fail(code);
-            }
-            // Local retention has just dropped it.
-            None => start_remote(terms, &mut look, &partition, max_bytes),
-        },
+    let read = read_local(terms.apis, &partition, from, bound, max_bytes, first).await;
+    if !look.take_local(terms, &partition, from, read) {
+        start_remote(terms, &mut look, &partition, max_bytes);
     }
     look
 }

@@ -119,7 +119,7 @@ async fn look_at_all(
         if looked.remote.is_some() {
             let begun = clock::now();
             looked
-                .take_remote(terms.apis, deadline, bytes_left, !found)
+                .take_remote(terms, deadline, bytes_left, !found)
                 .await;
             *remote += begun.elapsed();
             found |= looked.bytes > 0;
