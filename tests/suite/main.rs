@@ -27,6 +27,7 @@ mod stuck;
 mod syscalls;
 mod tier;
 mod tier_operations;
+mod tier_damage;
 mod tier_recovery;
 mod tier_scale;
 mod tier_switch;

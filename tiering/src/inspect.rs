@@ -196,7 +196,7 @@ impl BucketReader {
             .map(|entry| {
                 let key = &key;
                 async move {
-                    let error = check(self.store(), key, &entry, deep).await.err()?;
+                    let error = check_object(self.store(), key, &entry, deep).await.err()?;
                     let (object, cause) = (entry.key(key), error.to_string());
                     Some(problem(
                         entry.start,
@@ -308,7 +308,9 @@ pub async fn object(store: &RemoteStore, key: &str) -> Result<serde_json::Value,
     })
 }
 
-async fn check(
+
+/// Whether an object is there and whole: its end, or every byte when `deep`.
+pub(crate) async fn check_object(
     store: &RemoteStore,
     partition: &PartitionKey,
     entry: &ManifestEntry,

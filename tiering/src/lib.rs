@@ -33,6 +33,7 @@ pub mod manifest;
 pub mod metrics;
 pub mod reader;
 pub mod remote_partition;
+pub mod repair;
 pub mod restore_plan;
 pub mod retention;
 mod scrub;

@@ -14,7 +14,8 @@ use crate::manifest::{Manifest, ManifestStore, ManifestStoreError, PageCache};
 use crate::store::RemoteStore;
 
 pub use segments::{
-    SegmentReadError, position_of, read_log_bytes, read_segment_tail, verify_object,
+    SegmentReadError, position_of, read_log_bytes, read_object_tail, read_segment_tail,
+    verify_object,
 };
 pub use state::{StateError, write_state};
 pub use topics::{BucketError, TopicInfo};

@@ -28,7 +28,7 @@ impl SegmentReadError {
     /// Whether the object is missing or damaged, other than the store being away.
     pub fn is_loss(&self) -> bool {
         match self {
-            Self::Store(e) => matches!(e, StoreError::NotFound { .. } | StoreError::Short { .. }),
+            Self::Store(e) => e.is_lost(),
             Self::Damaged { .. } | Self::WrongObject { .. } => true,
         }
     }
@@ -74,6 +74,29 @@ pub async fn read_log_bytes(
         .map_err(|cause| SegmentReadError::Damaged { key, cause })?;
     let end = range.end.min(footer.log_bytes);
     Ok(bytes.slice((range.start - wide.start) as usize..(end - wide.start) as usize))
+}
+
+/// Index section and footer of an object that nothing names, and the footer's checksum: its end, then all of its tail.
+pub async fn read_object_tail(
+    store: &RemoteStore,
+    key: &str,
+    bytes: u64,
+) -> Result<(SegmentTail, u32), SegmentReadError> {
+    let damaged = |cause| SegmentReadError::Damaged {
+        key: key.to_owned(),
+        cause,
+    };
+    let mut last = FOOTER_BYTES_GUESS.min(bytes);
+    let footer = loop {
+        let end = store.get_range(key, bytes - last..bytes).await?;
+        match SegmentFooter::decode_suffix(&end, bytes).map_err(damaged)? {
+            FooterRead::NeedsLast(more) => last = more,
+            FooterRead::Footer(footer) => break footer,
+        }
+    };
+    let tail = store.get_range(key, footer.log_bytes..bytes).await?;
+    let decoded = SegmentTail::decode(&tail, footer.log_bytes).map_err(damaged)?;
+    Ok((decoded, crate::format::segment_plan::footer_crc(&tail)))
 }
 
 /// Whether an uploaded object is there in its length with the footer that the entry names (I4): one GET.

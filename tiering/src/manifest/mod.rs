@@ -10,6 +10,7 @@ mod edit;
 mod entry;
 mod lookup;
 mod pages;
+mod rebuild;
 mod replace;
 mod state;
 mod store;

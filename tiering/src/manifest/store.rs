@@ -80,6 +80,8 @@ pub struct ManifestStore {
     pages: PageCache,
     entries_inline_max: usize,
     seen: Mutex<Option<Seen>>,
+    /// As `seen`, but kept when that is forgotten: what a lost root is made again from.
+    known: Mutex<Option<Arc<Manifest>>>,
     /// The last write of this handle succeeded: none that was sent before can land any more.
     anchored: AtomicBool,
 }
@@ -107,6 +109,7 @@ impl ManifestStore {
             pages,
             entries_inline_max: ENTRIES_INLINE_MAX,
             seen: Mutex::new(None),
+            known: Mutex::new(None),
             anchored: AtomicBool::new(false),
         }
     }
@@ -153,21 +156,39 @@ impl ManifestStore {
     ) -> Result<Arc<Manifest>, ManifestStoreError> {
         for _ in 0..ATTEMPTS_MAX {
             // Never from the cache: the point is to learn where the manifest ends.
-            if let Some(seen) = self.read_root().await? {
-                if seen.manifest.fence == fence {
-                    return Ok(seen.manifest);
+            let damaged = match self.read_root().await {
+                Ok(Some(seen)) => {
+                    if seen.manifest.fence == fence {
+                        return Ok(seen.manifest);
+                    }
+                    return self.edit(fence, |_| Ok(vec![Edit::Claim])).await;
                 }
-                return self.edit(fence, |_| Ok(vec![Edit::Claim])).await;
-            }
-            let nonce = self.ids.nonce();
-            let manifest = Manifest::new(self.partition.clone(), fence, start, nonce);
-            let created = self
-                .store
-                .put_if_absent(
-                    &self.partition.manifest_root(),
-                    manifest_root::encode(&manifest),
-                )
-                .await;
+                Ok(None) => None,
+                Err(ManifestStoreError::Damaged { .. }) => self.root_version().await?,
+                Err(error) => return Err(error),
+            };
+            // What is there says whether this is the first root, or the last one was lost.
+            let manifest = match self.plan_rebuild(Some(fence), Some(start)).await? {
+                Some(made) => {
+                    tracing::warn!(
+                        key = self.partition.manifest_root(),
+                        start = made.start_offset(),
+                        end = made.end_offset(),
+                        objects = made.entry_count(),
+                        "the manifest was lost; it was made again from what it named"
+                    );
+                    made
+                }
+                // It was something, and nothing tells what.
+                None if damaged.is_some() => {
+                    return Err(ManifestStoreError::Damaged {
+                        key: self.partition.manifest_root(),
+                        cause: "there is nothing to make it again from".to_owned(),
+                    });
+                }
+                None => Manifest::new(self.partition.clone(), fence, start, self.ids.nonce()),
+            };
+            let created = self.create(&manifest, damaged.as_ref()).await;
             match created {
                 Ok(version) => {
                     self.anchored.store(true, Ordering::Release);
@@ -183,6 +204,49 @@ impl ManifestStore {
             }
         }
         Err(ManifestStoreError::Contended)
+    }
+
+    /// Of a root that cannot be read; `None`: there is none.
+    pub async fn root_version(&self) -> Result<Option<Version>, StoreError> {
+        match self.store.get(&self.partition.manifest_root()).await {
+            Ok((_, version)) => Ok(Some(version)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a root where there is none, or over one that is damaged.
+    pub async fn create(
+        &self,
+        manifest: &Manifest,
+        damaged: Option<&Version>,
+    ) -> Result<Version, StoreError> {
+        let (key, bytes) = (
+            self.partition.manifest_root(),
+            manifest_root::encode(manifest),
+        );
+        match damaged {
+            None => self.store.put_if_absent(&key, bytes).await,
+            Some(version) => self.store.put_if_match(&key, bytes, version).await,
+        }
+    }
+
+    pub(super) fn raw(&self) -> &RemoteStore {
+        &self.store
+    }
+
+    pub(super) fn nonce(&self) -> Nonce {
+        self.ids.nonce()
+    }
+
+    /// Whether there is none where there was one.
+    pub fn is_lost(&self) -> bool {
+        self.cached().is_none() && self.last_known().is_some()
+    }
+
+    /// The newest root that this handle ever saw.
+    pub(super) fn last_known(&self) -> Option<Arc<Manifest>> {
+        self.known.lock().clone()
     }
 
     /// Before local records are dropped because the manifest names them: an edit, unless the last thing that this handle
@@ -481,6 +545,7 @@ impl ManifestStore {
 
     fn remember(&self, manifest: Manifest, version: Version) -> Arc<Manifest> {
         let manifest = Arc::new(manifest);
+        *self.known.lock() = Some(Arc::clone(&manifest));
         let mut seen = self.seen.lock();
         // An older read must not replace what a concurrent edit saw.
         if seen

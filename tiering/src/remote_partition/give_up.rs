@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use strandline_log::checkpoint::{StateFileError, sync_dir, write_atomically};
 
@@ -43,6 +44,8 @@ impl RemotePartition {
             write_atomically(&path, text.as_bytes(), true)?;
         }
         *self.is_noted.lock() = None;
+        // Another leader may not have heard, and upload.
+        self.assumed.store(true, Ordering::Release);
         self.set_settled(true);
         Ok(())
     }
@@ -63,11 +66,16 @@ impl RemotePartition {
     /// which has all that was ever committed: it is what another leader was still to give up.
     pub(crate) async fn give_up_if_due(
         &self,
-        manifest: Arc<Manifest>,
+        mut manifest: Arc<Manifest>,
     ) -> Result<Arc<Manifest>, SettleError> {
         let given_up = self.given_up().await?;
         if given_up.is_some_and(|fence| manifest.fence <= fence) {
             return self.give_up(manifest, given_up).await;
+        }
+        let fence = self.leader.fence;
+        if self.assumed.load(Ordering::Acquire) && manifest.fence < fence {
+            // From here on nobody else can add to it.
+            manifest = self.manifests.claim(fence, manifest.end_offset()).await?;
         }
         if self.contradicts(&manifest) {
             return self.give_up(manifest, None).await;

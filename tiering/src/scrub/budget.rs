@@ -5,31 +5,31 @@ use strandline_log::TimestampMs;
 #[derive(Debug)]
 struct Bucket {
     per_second: u64,
-    /// In thousandths, so that little time is not lost.
-    filled: u64,
+    /// In thousandths, so that little time is not lost. Below zero after more was given than it holds.
+    filled: i128,
 }
 
 impl Bucket {
     fn new(per_second: u64) -> Self {
         Self {
             per_second,
-            filled: per_second.saturating_mul(1_000),
+            filled: i128::from(per_second) * 1_000,
         }
     }
 
     fn fill(&mut self, elapsed_ms: u64) {
-        let more = self.per_second.saturating_mul(elapsed_ms);
-        let full = self.per_second.saturating_mul(1_000);
-        self.filled = self.filled.saturating_add(more).min(full);
+        let more = i128::from(self.per_second) * i128::from(elapsed_ms);
+        let full = i128::from(self.per_second) * 1_000;
+        self.filled = (self.filled + more).min(full);
     }
 
     /// More than it ever holds is given when it is full.
     fn has(&self, amount: u64) -> bool {
-        self.filled >= amount.min(self.per_second).saturating_mul(1_000)
+        self.filled >= i128::from(amount.min(self.per_second)) * 1_000
     }
 
     fn take(&mut self, amount: u64) {
-        self.filled = self.filled.saturating_sub(amount.saturating_mul(1_000));
+        self.filled -= i128::from(amount) * 1_000;
     }
 }
 

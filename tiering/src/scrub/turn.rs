@@ -208,7 +208,8 @@ impl RemotePartition {
     async fn mend(&self, entry: &ManifestEntry) -> Result<Arc<Manifest>, TaskError> {
         self.manifests.forget();
         let manifest = self.manifests.current().await?;
-        let now = self.manifests.entry_for(&manifest, entry.start).await?;
+        let live = entry.start.max(manifest.start_offset());
+        let now = self.manifests.entry_for(&manifest, live).await?;
         let Lookup::Entry(entry) = now else {
             return Ok(manifest);
         };

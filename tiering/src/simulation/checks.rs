@@ -135,6 +135,16 @@ impl Checks {
             let young = world.committed.iter().find(|batch| {
                 gap.start <= batch.base && batch.base < gap.end && !batch.is_old(world.now_ms())
             });
+            if gap.cause == GapCause::LossAccepted {
+                let lost = world
+                    .rotten
+                    .iter()
+                    .any(|key| self.objects.get(key).is_some_and(|o| o.start <= gap.start));
+                if !lost {
+                    return Err(format!("I5: nothing was lost where {gap:?} is"));
+                }
+                continue;
+            }
             match (gap.cause, young) {
                 (GapCause::Expired, _) => {}
                 (GapCause::TieringOff, None) if world.was_off => {}
@@ -152,6 +162,9 @@ impl Checks {
         entry: &ManifestEntry,
     ) -> Result<(), String> {
         let name = entry.key(&key());
+        if world.rotten.contains(&name) {
+            return Ok(());
+        }
         let state = world.store.lock();
         let Some(object) = state.objects.get(&name) else {
             return Err(format!("I5: the manifest names {name}, which is not there"));

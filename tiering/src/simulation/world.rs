@@ -20,7 +20,10 @@ use crate::clock::Clock;
 use crate::config::TierConfig;
 use crate::fence::Fence;
 use crate::format::PartitionKey;
+use crate::id_source::IdSource;
+use crate::manifest::{ManifestStore, PageCache};
 use crate::remote_partition::{LeaderPartition, RemotePartition};
+use crate::repair::accept_loss;
 use crate::store::{RemoteStore, StoreMetrics};
 use crate::tier::Tier;
 
@@ -29,6 +32,8 @@ pub const TOPIC_ID: TopicId = TopicId::from_u128(0x51);
 const BROKERS: usize = 3;
 /// What is older expires while copying is off.
 pub const OLD_MS: i64 = 10_000;
+/// The process of whoever runs the command line.
+const OPERATOR: u64 = u64::MAX;
 const TRACE_LINES_MAX: usize = 420;
 
 pub fn tp() -> TopicPartition {
@@ -106,6 +111,8 @@ pub struct World {
     /// Copying, or all of the tier, was off some time.
     pub was_off: bool,
     pub was_given_up: bool,
+    /// What the store has lost.
+    pub rotten: BTreeSet<String>,
     /// The manifest names records that the log may have lost: those of a tier that was given up.
     pub is_stale: bool,
     /// How far back in time records are written: a log's time may go backwards.
@@ -163,6 +170,7 @@ impl World {
             tiering: Tiering::On,
             was_off: false,
             was_given_up: false,
+            rotten: BTreeSet::new(),
             is_stale: false,
             written_before_ms: 0,
             folder,
@@ -403,7 +411,9 @@ impl World {
         let end = log.log_end_offset();
         if let Some(lost) = self.committed.iter().position(|batch| batch.end > end) {
             self.committed.truncate(lost);
+            self.is_stale = true;
         }
+        self.is_stale |= !self.limbo.is_empty();
         self.limbo.clear();
         self.is_stale |= self.manifest().is_some_and(|m| m.end_offset() > end);
     }
@@ -418,7 +428,64 @@ impl World {
         self.set_tiering(self.tiering);
     }
 
-    fn set_tiering(&mut self, tiering: Tiering) {
+    /// The store loses an object, or what is in it. Only while tiering is on: else nobody looks.
+    fn rot(&mut self) {
+        let Some(manifest) = self.manifest().filter(|_| self.tiering != Tiering::GivenUp) else {
+            return;
+        };
+        let mut store = self.store.lock();
+        let named: Vec<String> = manifest.entries.iter().map(|e| e.key(&key())).collect();
+        let Some(at) = named.len().checked_sub(1) else {
+            return;
+        };
+        let lost = &named[self.rng.random_range(0..=at)];
+        let how = self.rng.random_range(0..3);
+        let Some(object) = store.objects.get_mut(lost) else {
+            return;
+        };
+        match how {
+            0 => drop(store.objects.remove(lost)),
+            1 => object.bytes = object.bytes.slice(..object.bytes.len() / 2),
+            _ => {
+                let mut bytes = object.bytes.to_vec();
+                let at = self.rng.random_range(0..bytes.len());
+                bytes[at] ^= 1;
+                object.bytes = bytes.into();
+            }
+        }
+        self.rotten.insert(lost.clone());
+        drop(store);
+        self.note(format!("the store has lost {lost} ({how})"));
+    }
+
+    /// An operator gives up what is reported as lost.
+    fn accept_losses(&mut self) {
+        let Some(manifest) = self.manifest().filter(|m| !m.is_deleted()) else {
+            return;
+        };
+        let store = SimStore::new(&self.store, OPERATOR);
+        let store =
+            RemoteStore::from_object_store(Arc::new(store), "", StoreMetrics::unregistered());
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let ids = IdSource::from_seed(seed);
+        let manifests = ManifestStore::new(&store, key(), ids, PageCache::default());
+        let lost: Vec<_> = manifest.entries.into_iter().filter(|e| e.damaged).collect();
+        if lost.is_empty() {
+            return;
+        }
+        let task = async move {
+            let mut told = String::new();
+            for entry in lost {
+                let done = accept_loss(&manifests, &entry).await;
+                told += &format!("{} to {}: {done:?} ", entry.start, entry.end);
+            }
+            told
+        };
+        self.spawn_as(OPERATOR, "accept losses", task);
+    }
+
+    pub fn set_tiering(&mut self, tiering: Tiering) {
         self.tiering = tiering;
         self.config = log_config(tiering, self.retention_bytes);
         self.note(format!("tiering is {tiering:?}"));
@@ -533,6 +600,7 @@ fn log_config(tiering: Tiering, retention_bytes: i64) -> Arc<LogConfig> {
 fn tier_config(folder: &std::path::Path) -> TierConfig {
     TierConfig {
         delete_delay_ms: 50,
+        scrub_interval_ms: 150,
         sweep_interval_ms: 150,
         orphan_age_ms: 60,
         ..TierConfig::for_tests(folder)

@@ -37,6 +37,11 @@ impl StoreError {
         matches!(self, Self::Unavailable { .. } | Self::Precondition { .. })
     }
 
+    /// Whether the object is not there, or not all of it.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::Short { .. })
+    }
+
     /// A word for metrics.
     pub fn class(&self) -> &'static str {
         match self {

@@ -153,7 +153,7 @@ impl RemotePartition {
         self.core.probe().await?;
         let mut manifest = match self.manifests.cached() {
             Some(manifest) => Some(manifest),
-            None => self.manifests.load().await?,
+            None => self.load_or_rebuild().await?,
         };
         if manifest.as_ref().is_some_and(|m| m.is_deleted()) {
             return Ok(done(CopyState::Deleted));
@@ -174,7 +174,7 @@ impl RemotePartition {
                 let blank = self.sweep_if_due(blank).await?;
                 self.show_size(blank.bytes_total());
             }
-            self.show_lag(0, 0);
+            self.show_lag(LocalBytes::default());
             return Ok(done(CopyState::Disabled));
         }
         if let Some(known) = manifest {
@@ -218,6 +218,23 @@ impl RemotePartition {
             self.show_size(manifest.bytes_total());
         }
         Ok(round)
+    }
+
+    /// A root that is damaged is made again at once, one that is missing too, if this broker has ever seen it.
+    async fn load_or_rebuild(&self) -> Result<Option<Arc<Manifest>>, TaskError> {
+        let lost = match self.manifests.load().await {
+            Ok(Some(manifest)) => return Ok(Some(manifest)),
+            Ok(None) => self.manifests.is_lost(),
+            Err(ManifestStoreError::Damaged { .. }) => true,
+            Err(error) => return Err(error.into()),
+        };
+        // History below the local start is only there.
+        let log = self.log();
+        if !lost && log.log_start_offset() >= log.local_log_start_offset() {
+            return Ok(None);
+        }
+        let start = log.log_start_offset();
+        Ok(Some(self.manifests.claim(self.leader.fence, start).await?))
     }
 
     /// The larger log start holds in both, as far as the log has come.
@@ -300,6 +317,10 @@ impl RemotePartition {
             Some(manifest) => Arc::clone(manifest),
             None => self.manifests.claim(fence, from).await?,
         };
+        if manifest.end_offset() != from {
+            // It was lost, and made again.
+            return Ok(Copied::One(manifest));
+        }
         self.upload(&manifest, from, planned).await.map(Copied::One)
     }
 

@@ -25,13 +25,21 @@ impl World {
         what: &'static str,
         future: impl Future<Output = String> + 'static,
     ) {
-        let process = self.brokers[id].process;
+        self.note(format!("broker {id} begins to {what}"));
+        self.spawn_as(self.brokers[id].process, what, future);
+    }
+
+    pub(super) fn spawn_as(
+        &mut self,
+        process: u64,
+        what: &'static str,
+        future: impl Future<Output = String> + 'static,
+    ) {
         self.tasks.push(Task {
             process,
             what,
             future: Box::pin(future),
         });
-        self.note(format!("broker {id} begins to {what}"));
         self.poll_all();
     }
 
@@ -175,7 +183,7 @@ impl World {
         self.now_ms.fetch_add(moved, Ordering::Relaxed);
         self.store.lock().now_ms = self.now_ms();
         let id = self.rng.random_range(0..BROKERS);
-        match self.rng.random_range(0..102) {
+        match self.rng.random_range(0..104) {
             0..12 => {
                 if self.believes_to_lead(id) {
                     self.append(id);
@@ -216,6 +224,12 @@ impl World {
                 }
             }
             99 => self.delete_records(),
+            103 => {
+                if self.chance(3) {
+                    self.rot();
+                }
+            }
+            102 => self.accept_losses(),
             _ => {
                 if self.chance(3) {
                     self.switch();
