@@ -308,7 +308,6 @@ pub async fn object(store: &RemoteStore, key: &str) -> Result<serde_json::Value,
     })
 }
 
-
 /// Whether an object is there and whole: its end, or every byte when `deep`.
 pub(crate) async fn check_object(
     store: &RemoteStore,

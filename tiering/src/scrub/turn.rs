@@ -271,7 +271,7 @@ impl RemotePartition {
             random: self.core.ids.random(),
         };
         let store = self.core.store.with_purpose(Purpose::Scrub);
-        segment_upload::put(&store, &self.key, &name, &plan).await?;
+        segment_upload::put(&store, &self.key, &name, &plan, &self.core.pace()).await?;
         let new = plan.entry(name.counter, name.random);
         let replaced = self
             .manifests

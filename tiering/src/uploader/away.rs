@@ -32,10 +32,7 @@ impl RemotePartition {
         }
     }
 
-    async fn expire_without_store(
-        &self,
-        manifest: Option<Arc<Manifest>>,
-    ) -> Result<(), TaskError> {
+    async fn expire_without_store(&self, manifest: Option<Arc<Manifest>>) -> Result<(), TaskError> {
         if self.core.keep_log_starts.get().is_some()
             && let Some(log_start) = self.expired(manifest.as_deref()).await?
         {
