@@ -222,3 +222,71 @@ fn tiering_is_switched_off_and_on_and_consumers_go_on() {
         "offsets {end} to {behind} are a gap; after the tier was deleted the log started at {local} and was tiered again"
     );
 }
+
+#[test]
+fn a_deleted_topic_comes_back_while_its_objects_are_there() {
+    let mut broker = Broker::start(BrokerOptions::with(&[
+        "log.retention.check.interval.ms=100",
+        "remote.log.manager.task.interval.ms=100",
+        "remote.cluster.state.interval.ms=200",
+        "remote.log.delete.delay.ms=3600000",
+    ]));
+    let bootstrap = broker.bootstrap();
+    let store = broker.data().join("remote-storage");
+    let configs = [
+        ("remote.storage.enable", "true"),
+        ("internal.segment.bytes", "131072"),
+        ("local.retention.ms", "1"),
+        ("retention.ms", "-1"),
+        ("file.delete.delay.ms", "0"),
+    ];
+    librdkafka::create_topic(&bootstrap, TOPIC, 1, &configs);
+    let written = records(1000, HOUR_MS, 9);
+    librdkafka::produce(&bootstrap, TOPIC, "none", &written);
+    let end = tier_all(&broker);
+    let before = objects(&store);
+    block_on(async { admin(&bootstrap).delete_topic(TOPIC).await }).expect("deleted");
+    let from = format!("--from={}", store.display());
+    let undelete = |more: &[&str]| {
+        let mut all = std::process::Command::new(strandline_binary());
+        all.args(["tier", "undelete", TOPIC, &from]).args(more);
+        run_to_end(&mut all, DEADLINE)
+    };
+    let dry = wait_until("the bucket knows of the deletion", DEADLINE, || {
+        let dry = undelete(&["--dry-run"]);
+        match dry.status.success() {
+            true => Ok(dry.stdout),
+            false => Err(dry.stderr),
+        }
+    });
+    assert!(
+        dry.contains(&format!(
+            "would come back:\npartition 0: offsets 0 to {end}"
+        )),
+        "{dry}"
+    );
+    print!("{}", undelete(&[]).expect_success("undelete").stdout);
+    wait_until("the topic is back", DEADLINE, || {
+        match offset(&bootstrap, OffsetSpec::Latest) {
+            found if found == end => Ok(()),
+            found => Err(format!("its end is {found}")),
+        }
+    });
+    let all: Vec<_> = numbered(0, &written).collect();
+    check(&bootstrap, &all);
+    assert_eq!(objects(&store), before, "nothing was removed");
+    // It goes on, over restarts, and can be tiered again.
+    let more = records(500, 0, 10);
+    librdkafka::produce(&bootstrap, TOPIC, "none", &more);
+    let all: Vec<_> = all.into_iter().chain(numbered(end, &more)).collect();
+    check(&bootstrap, &all);
+    broker.kill();
+    broker.restart();
+    check(&bootstrap, &all);
+    let again = undelete(&[]);
+    assert!(!again.status.success(), "{}", again.stdout);
+    println!(
+        "{end} offsets came back, and {} more followed them",
+        more.len()
+    );
+}

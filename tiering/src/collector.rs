@@ -234,6 +234,9 @@ impl Core {
             Err(e) => return Err(e.into()),
         }
         for number in 0..partitions {
+            if number > 0 && store.head(&note).await.is_err_and(|error| error.is_lost()) {
+                return Ok(());
+            }
             let partition = PartitionKey::new(self.cluster_id.clone(), topic_id, number);
             self.purge_partition(&partition).await?;
         }

@@ -44,6 +44,7 @@ pub mod store;
 mod supervise;
 pub mod tails;
 pub mod tier;
+pub mod undelete;
 pub mod uploader;
 
 pub use bucket_reader::BucketReader;

@@ -25,6 +25,7 @@ use crate::collector;
 use crate::config::TierConfig;
 use crate::core::Core;
 use crate::exposure::ExposureMetrics;
+use crate::format::TopicMarker;
 use crate::garbage::{Removal, What};
 use crate::health::{DiskPressure, PartitionHealth, TierHealth};
 use crate::id_source::IdSource;
@@ -36,7 +37,11 @@ use crate::store::{
     StoreUrl,
 };
 use crate::supervise::supervise;
+<<<<<<< HEAD
 use crate::tails;
+=======
+use crate::undelete::{self, UndeleteError};
+>>>>>>> dd91b44 (Bring deleted topics back while their objects are there; forget damage that was given up; prefer objects that lead farthest when a root is made again)
 use crate::uploader::{Next, Stay};
 
 /// A worker that waits looks at the time again at least this often.
@@ -170,6 +175,18 @@ impl Tier {
     ) -> Result<(), StateError> {
         let store = self.core.store.with_purpose(Purpose::State);
         write_state(&store, key, incarnation, bytes).await
+    }
+
+    /// Topics that somebody has brought back, and that are to be made again: one listing.
+    pub async fn undeleted_topics(&self) -> Result<Vec<TopicMarker>, UndeleteError> {
+        let store = self.core.store.with_purpose(Purpose::State);
+        undelete::notices(&store, &self.core.cluster_id).await
+    }
+
+    /// The topic is there.
+    pub async fn forget_undeleted(&self, topic_id: TopicId) -> Result<(), UndeleteError> {
+        let store = self.core.store.with_purpose(Purpose::State);
+        undelete::forget_notice(&store, &self.core.cluster_id, &topic_id).await
     }
 
     pub fn cluster_id(&self) -> &str {

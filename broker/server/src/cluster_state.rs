@@ -48,6 +48,7 @@ impl ClusterStateWriter {
 
     pub async fn run(self: Arc<Self>, mut stop: StopFlag) {
         while stop.sleep(self.interval).await {
+            self.undelete().await;
             match self.write().await {
                 Ok(()) => {}
                 Err(error @ StateError::Superseded { .. }) => {
@@ -56,6 +57,45 @@ impl ClusterStateWriter {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the cluster's state was not written; it is tried again");
+                }
+            }
+        }
+    }
+
+    /// Topics that somebody has brought back in the bucket are made again.
+    async fn undelete(&self) {
+        if !self.tier.config().enabled {
+            return;
+        }
+        let topics = match self.tier.undeleted_topics().await {
+            Ok(topics) => topics,
+            Err(error) => {
+                tracing::debug!(%error, "it cannot be told whether topics were brought back");
+                return;
+            }
+        };
+        for topic in topics {
+            let image = self.apis.metadata.image();
+            if image.topics.get_by_id(&topic.topic_id).is_some() {
+                if let Err(error) = self.tier.forget_undeleted(topic.topic_id).await {
+                    tracing::warn!(topic = topic.topic, %error, "the notice of a topic that was brought back stays");
+                }
+            } else if image.topics.get(&topic.topic).is_some() {
+                tracing::warn!(
+                    topic = topic.topic,
+                    "a topic was brought back, but there is another one of its name: it waits until that is deleted"
+                );
+            } else {
+                match self.apis.metadata.undelete(&topic).await {
+                    Ok(_) => tracing::info!(topic = topic.topic, "a deleted topic is brought back"),
+                    Err((code, why)) => {
+                        tracing::warn!(
+                            topic = topic.topic,
+                            ?code,
+                            why,
+                            "a topic could not be brought back yet"
+                        );
+                    }
                 }
             }
         }

@@ -11,11 +11,12 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::Mutex;
 use strandline_core::metadata::{
-    BrokerId, Command, CommandOutcome, ConfigResource, MetadataDelta, MetadataImage,
-    PartitionImage, TopicImage,
+    BrokerId, Command, CommandOutcome, ConfigResource, CreateTopics, MetadataDelta, MetadataImage,
+    NewTopic, PartitionImage, RaiseIncarnation, TopicImage,
 };
 use strandline_log::{Log, TopicPartition};
 use strandline_metadata::{MetadataQuorum, MetadataUpdates, ProposeError};
+use strandline_tiering::format::TopicMarker;
 use strandline_tiering::{RemotePartition, Settled, Tier};
 use strandline_wire::KafkaError;
 use tokio::sync::watch;
@@ -150,6 +151,38 @@ impl MetadataDriver {
             }
             self.reconciled.send_replace(update.image.offset);
         }
+    }
+
+    /// Makes a topic again that somebody has brought back from the tier, with its id. The raised incarnation makes its
+    /// leaders newer than all that ever wrote it. Nothing expires before somebody has looked at it.
+    pub(crate) async fn undelete(
+        &self,
+        topic: &TopicMarker,
+    ) -> Result<CommandOutcome, (KafkaError, String)> {
+        self.tier.expect_history(topic.topic_id);
+        let image = self.image();
+        self.propose(Command::RaiseIncarnation(RaiseIncarnation {
+            incarnation: image.incarnation.saturating_add(1),
+            next_producer_id_min: image.next_producer_id,
+        }))
+        .await?;
+        let configs = [
+            ("remote.storage.enable", "true"),
+            ("retention.ms", "-1"),
+            ("retention.bytes", "-1"),
+        ];
+        let partitions = usize::try_from(topic.partitions).unwrap_or(0);
+        let new = NewTopic {
+            name: topic.topic.as_str().into(),
+            id: topic.topic_id,
+            assignments: vec![vec![self.config.node_id]; partitions],
+            configs: configs
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        };
+        self.propose(Command::CreateTopics(CreateTopics { topics: vec![new] }))
+            .await
     }
 
     /// Waits until what `image` holds now is in place.

@@ -4,7 +4,7 @@
 //! it fills the cache, and the consumer's next fetch finds it. Readers of one position share one read. A partition's
 //! failures are kept from consumers until they have lasted for remote.fetch.patience.ms.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const SETTLING_MAX: usize = 16;
 pub struct TierDriver {
     tier: Arc<Tier>,
     settling: Arc<Semaphore>,
+    /// Topics that were brought back: they are new to the quorum, and the tier holds history of theirs.
+    undeleted: Mutex<HashSet<TopicId>>,
 }
 
 impl TierDriver {
@@ -35,12 +37,18 @@ impl TierDriver {
         Self {
             tier,
             settling: Arc::new(Semaphore::new(SETTLING_MAX)),
+            undeleted: Mutex::default(),
         }
     }
 
     /// Places for [`settle`](Self::settle).
     pub fn settling(&self) -> Arc<Semaphore> {
         Arc::clone(&self.settling)
+    }
+
+    /// Before the topic is made again.
+    pub fn expect_history(&self, topic_id: TopicId) {
+        self.undeleted.lock().insert(topic_id);
     }
 
     pub fn tier(&self) -> &Arc<Tier> {
@@ -73,8 +81,9 @@ impl TierDriver {
         });
         // In a topic's first term nobody has tiered anything before.
         let only_replica = wanted.replicas.len() == 1;
-        let is_first_term =
-            leader_epoch == first_leader_epoch(incarnation) && log.log_end_offset() == 0;
+        let is_first_term = !self.undeleted.lock().contains(&partition.topic_id())
+            && leader_epoch == first_leader_epoch(incarnation)
+            && log.log_end_offset() == 0;
         let covered =
             (is_first_term && remote.assume_covered().is_ok()) || remote.is_covered(only_replica);
         if covered {

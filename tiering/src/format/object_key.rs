@@ -7,6 +7,7 @@
 //! {spread}/{cluster id}/{topic id}/{partition}/manifest/retired/{generation:020}-{nonce:032x}
 //! meta/{cluster id}/topics/{topic}/{topic id}
 //! meta/{cluster id}/deleted/{topic id}
+//! meta/{cluster id}/undeleted/{topic id}
 //! meta/{cluster id}/state/cluster
 //! meta/{cluster id}/state/groups-{node id}
 //! ```
@@ -102,6 +103,11 @@ pub fn topic_marker(cluster_id: &str, topic: &str, topic_id: &TopicId) -> String
 /// Where the deleted topics are whose objects are still to be removed.
 pub fn deleted_folder(cluster_id: &str) -> String {
     format!("meta/{cluster_id}/deleted")
+}
+
+/// Where the topics are that were brought back, until a broker has made them again.
+pub fn undeleted_folder(cluster_id: &str) -> String {
+    format!("meta/{cluster_id}/undeleted")
 }
 
 /// Where a cluster's state is, beside its records.

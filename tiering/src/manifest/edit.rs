@@ -37,6 +37,8 @@ pub enum Edit {
     Replace(Replacement),
     /// The tombstone. Nothing can be appended any more; what is there stays named.
     Delete { now_ms: TimestampMs },
+    /// Takes the tombstone away: the topic is brought back with all that is still named.
+    Undelete,
     /// Forgets everything of a deleted topic: then its objects may be deleted.
     Purge,
 }
@@ -163,6 +165,10 @@ impl Manifest {
             }
             Edit::Delete { now_ms } => {
                 self.deleted_ms.get_or_insert(*now_ms);
+                Ok(())
+            }
+            Edit::Undelete => {
+                self.deleted_ms = None;
                 Ok(())
             }
             Edit::Purge => {

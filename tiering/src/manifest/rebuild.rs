@@ -4,12 +4,13 @@
 //! 2. The base is the newest root that is still known: the one that this process saw last, or the newest retired one that
 //!    is readable. Without any, it is an empty one that begins where the log does, or where the oldest object does.
 //! 3. Objects that begin at the base's end continue it, as long as their lineage of leader epochs continues its; and so
-//!    on. Of several for one offset the one of the newest writer counts, if they agree; records are in objects only when
-//!    they are committed.
+//!    on. Of several for one offset the one counts that leads farthest, then the newest writer's, if they agree: records are
+//!    in objects only when they are committed.
 //! 4. What does not fit is told, and nothing is written: a hole between objects, or two that contradict each other.
 //!
 //! The new root has a generation beyond all names, and a floor at it: no upload that was begun before can be added to it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
@@ -68,10 +69,22 @@ pub(super) fn chain(
     base.fence = base.fence.max(fence);
     // The floor comes last: what is added now was begun before.
     base.collection_floor = 0;
+    // How far one gets from an offset: what was uploaded twice may have been cut differently.
+    candidates.sort_by_key(|c| std::cmp::Reverse(c.entry.start));
+    let mut reached: HashMap<Offset, Offset> = HashMap::new();
+    let reach = |reached: &HashMap<Offset, Offset>, end| reached.get(&end).copied().unwrap_or(end);
+    for candidate in &candidates {
+        let far = reach(&reached, candidate.entry.end);
+        let from = reached.entry(candidate.entry.start).or_insert(far);
+        *from = far.max(*from);
+    }
     loop {
         let at = base.end;
         let here: Vec<&Candidate> = candidates.iter().filter(|c| c.entry.start == at).collect();
-        let Some(newest) = here.iter().max_by_key(|c| (c.entry.fence, c.entry.end)) else {
+        let Some(newest) = here.iter().max_by_key(|c| {
+            let entry = &c.entry;
+            (reach(&reached, entry.end), entry.fence, entry.end)
+        }) else {
             match candidates
                 .iter()
                 .map(|c| c.entry.start)
@@ -322,6 +335,10 @@ mod tests {
         );
         assert_eq!(made.fence, Fence::new(1, 9));
         assert_eq!(made.partition, key());
+        // A longer one of a newer writer, which leads nowhere.
+        let astray = candidate(0, 15, 4, &[(1, 0), (2, 12)]);
+        let again = run(vec![astray, second.clone(), first.clone()]).expect("made");
+        assert_eq!(again.entries, made.entries);
         let late = candidate(30, 40, 2, &[(1, 0), (2, 12)]);
         assert_eq!(
             run(vec![first.clone(), second, late]),

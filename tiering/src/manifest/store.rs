@@ -154,6 +154,17 @@ impl ManifestStore {
         fence: Fence,
         start: Offset,
     ) -> Result<Arc<Manifest>, ManifestStoreError> {
+        self.claim_of(fence, start, start).await
+    }
+
+    /// [`claim`](Self::claim) of a log that starts at `log_start`, below what is left of it here: if the root was lost, it
+    /// is made again from there on.
+    pub async fn claim_of(
+        &self,
+        fence: Fence,
+        start: Offset,
+        log_start: Offset,
+    ) -> Result<Arc<Manifest>, ManifestStoreError> {
         for _ in 0..ATTEMPTS_MAX {
             // Never from the cache: the point is to learn where the manifest ends.
             let damaged = match self.read_root().await {
@@ -168,7 +179,7 @@ impl ManifestStore {
                 Err(error) => return Err(error),
             };
             // What is there says whether this is the first root, or the last one was lost.
-            let manifest = match self.plan_rebuild(Some(fence), Some(start)).await? {
+            let manifest = match self.plan_rebuild(Some(fence), Some(log_start)).await? {
                 Some(made) => {
                     tracing::warn!(
                         key = self.partition.manifest_root(),

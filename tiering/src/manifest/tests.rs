@@ -3,6 +3,7 @@
 mod edits;
 mod model;
 mod racing;
+mod replacing;
 
 use strandline_log::{Offset, TopicId};
 

@@ -75,7 +75,8 @@ impl RemotePartition {
         let fence = self.leader.fence;
         if self.assumed.load(Ordering::Acquire) && manifest.fence < fence {
             // From here on nobody else can add to it.
-            manifest = self.manifests.claim(fence, manifest.end_offset()).await?;
+            let (end, log_start) = (manifest.end_offset(), self.log().log_start_offset());
+            manifest = self.manifests.claim_of(fence, end, log_start).await?;
         }
         if self.contradicts(&manifest) {
             return self.give_up(manifest, None).await;

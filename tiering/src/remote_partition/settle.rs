@@ -204,7 +204,11 @@ impl RemotePartition {
         self.core.probe().await?;
         let tp = &self.leader.tp;
         let fence = self.leader.fence;
-        let known = self.manifests.load().await?;
+        let known = match self.manifests.load().await {
+            // The claim makes it again.
+            Err(ManifestStoreError::Damaged { .. }) => None,
+            known => known?,
+        };
         if known.as_ref().is_some_and(|m| m.is_deleted()) {
             return Ok(Settled::Covered);
         }
@@ -216,7 +220,10 @@ impl RemotePartition {
         if let Some(known) = known {
             self.give_up_if_due(known).await?;
         }
-        let manifest = self.manifests.claim(fence, begin).await?;
+        let manifest = self
+            .manifests
+            .claim_of(fence, begin, log.log_start_offset())
+            .await?;
         let last = self.last_entry(&manifest).await?;
         let anew = must_start_anew(
             &manifest,

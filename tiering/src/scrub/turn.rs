@@ -43,6 +43,8 @@ pub(crate) struct ScrubTurn {
     due_ms: Option<TimestampMs>,
     /// The walk goes on here; `None`: none is under way.
     next: Option<Offset>,
+    /// The root was read for this walk.
+    has_root: bool,
     /// Log bytes of that entry that were read.
     read_bytes: u64,
     suspects: BTreeSet<Offset>,
@@ -86,6 +88,16 @@ impl RemotePartition {
         if !self.is_walking() {
             return Ok(manifest);
         }
+        if !self.scrub.lock().has_root {
+            // Somebody may have edited it: an operator who accepted a loss.
+            let now_ms = self.core.clock.now_ms();
+            if !self.core.scrub_budget.lock().take(0, now_ms) {
+                return Ok(manifest);
+            }
+            self.manifests.forget();
+            manifest = self.manifests.current().await?;
+            self.scrub.lock().has_root = true;
+        }
         let mut pieces_left = PIECES_PER_TURN;
         for _ in 0..OBJECTS_PER_TURN {
             let Some(from) = self.scrub.lock().next.filter(|_| !self.is_gone()) else {
@@ -93,7 +105,7 @@ impl RemotePartition {
             };
             let entries = self.manifests.entries_from(&manifest, from, 1).await?;
             let Some(entry) = entries.into_iter().next() else {
-                self.end_walk(&manifest);
+                self.end_walk(&manifest).await?;
                 break;
             };
             let Some(found) = self.walk_over(&entry, &mut pieces_left).await else {
@@ -118,20 +130,27 @@ impl RemotePartition {
         });
         if !off && turn.next.is_none() && now_ms >= due_ms {
             turn.next = Some(0);
+            turn.has_root = false;
             turn.read_bytes = 0;
             turn.due_ms = Some(now_ms.saturating_add(config.scrub_interval_ms));
         }
         !off && turn.next.is_some()
     }
 
-    fn end_walk(&self, manifest: &Manifest) {
-        let mut turn = self.scrub.lock();
-        turn.next = None;
-        // What has expired is no damage any more.
-        turn.damaged
-            .retain(|_, damage| damage.end > manifest.start_offset());
-        drop(turn);
-        self.show_damage();
+    /// What has expired, was given up or has another object by now is no damage any more.
+    async fn end_walk(&self, manifest: &Manifest) -> Result<(), TaskError> {
+        for (start, damage) in self.damages() {
+            let live = start.max(manifest.start_offset());
+            let named = match self.manifests.entry_for(manifest, live).await? {
+                Lookup::Entry(entry) => entry.key(&self.key) == damage.key,
+                _ => false,
+            };
+            if !named {
+                self.forget_damage(start);
+            }
+        }
+        self.scrub.lock().next = None;
+        Ok(())
     }
 
     /// Looks at one object within the budget. `None`: the budget is spent, the walk goes on here later.

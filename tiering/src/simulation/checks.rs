@@ -79,6 +79,22 @@ impl Checks {
         }
         let decode = |bytes| manifest_root::decode(bytes).map_err(|e| format!("I5: a root: {e}"));
         let after = decode(after.ok_or("the root was deleted")?)?;
+        if let Some(lost) = world.lost_root.take() {
+            // Made again: nothing that was named is missing. Who was the last to claim it is lost with it: until the
+            // leader claims it again, an older one may come first, who can only add what is committed.
+            if after.end_offset() < lost.end_offset()
+                || after.start_offset() > lost.start_offset().max(world.log_start)
+            {
+                return Err(format!(
+                    "I5: the root was made again with {} to {}, and had {} to {}",
+                    after.start_offset(),
+                    after.end_offset(),
+                    lost.start_offset(),
+                    lost.end_offset()
+                ));
+            }
+            return Ok(());
+        }
         let Some(before) = before.map(decode).transpose()? else {
             return Ok(());
         };
@@ -133,7 +149,8 @@ impl Checks {
     fn check_gaps(&self, world: &World, manifest: &Manifest) -> Result<(), String> {
         for gap in &manifest.gaps {
             let young = world.committed.iter().find(|batch| {
-                gap.start <= batch.base && batch.base < gap.end && !batch.is_old(world.now_ms())
+                let inside = gap.start.max(world.log_start) <= batch.base && batch.base < gap.end;
+                inside && !batch.is_old(world.now_ms())
             });
             if gap.cause == GapCause::LossAccepted {
                 let lost = world

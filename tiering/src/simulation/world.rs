@@ -21,7 +21,7 @@ use crate::config::TierConfig;
 use crate::fence::Fence;
 use crate::format::PartitionKey;
 use crate::id_source::IdSource;
-use crate::manifest::{ManifestStore, PageCache};
+use crate::manifest::{Manifest, ManifestStore, PageCache};
 use crate::remote_partition::{LeaderPartition, RemotePartition};
 use crate::repair::accept_loss;
 use crate::store::{RemoteStore, StoreMetrics};
@@ -111,6 +111,8 @@ pub struct World {
     /// Copying, or all of the tier, was off some time.
     pub was_off: bool,
     pub was_given_up: bool,
+    /// The root that the store has lost, until it is made again.
+    pub lost_root: Option<Manifest>,
     /// What the store has lost.
     pub rotten: BTreeSet<String>,
     /// The manifest names records that the log may have lost: those of a tier that was given up.
@@ -170,6 +172,7 @@ impl World {
             tiering: Tiering::On,
             was_off: false,
             was_given_up: false,
+            lost_root: None,
             rotten: BTreeSet::new(),
             is_stale: false,
             written_before_ms: 0,
@@ -430,7 +433,8 @@ impl World {
 
     /// The store loses an object, or what is in it. Only while tiering is on: else nobody looks.
     fn rot(&mut self) {
-        let Some(manifest) = self.manifest().filter(|_| self.tiering != Tiering::GivenUp) else {
+        let is_looked_at = self.tiering != Tiering::GivenUp && self.lost_root.is_none();
+        let Some(manifest) = self.manifest().filter(|_| is_looked_at) else {
             return;
         };
         let mut store = self.store.lock();
@@ -565,10 +569,38 @@ impl World {
         }
     }
 
-    pub fn manifest(&self) -> Option<crate::manifest::Manifest> {
+    /// What is named; while the root is lost, what was.
+    pub fn manifest(&self) -> Option<Manifest> {
+        if let Some(lost) = &self.lost_root {
+            return Some(lost.clone());
+        }
         let state = self.store.lock();
         let object = state.objects.get(&key().manifest_root())?;
         Some(crate::format::manifest_root::decode(object.bytes.clone()).expect("a root decodes"))
+    }
+
+    /// The store loses the root. Where it named gaps, only a person can tell what belonged there.
+    fn lose_root(&mut self) {
+        let known = self
+            .manifest()
+            .filter(|m| m.gaps.is_empty() && m.entry_count() > 0);
+        let Some(manifest) = known else {
+            return;
+        };
+        if self.lost_root.is_some() || self.was_off || !self.rotten.is_empty() {
+            return;
+        }
+        let damaged = self.chance(2);
+        let mut store = self.store.lock();
+        let root = key().manifest_root();
+        match store.objects.get_mut(&root) {
+            Some(object) if damaged => object.bytes = object.bytes.slice(1..),
+            Some(_) => drop(store.objects.remove(&root)),
+            None => return,
+        }
+        drop(store);
+        self.lost_root = Some(manifest);
+        self.note(format!("the store has lost the root ({damaged})"));
     }
 }
 

@@ -234,7 +234,12 @@ impl RemotePartition {
             return Ok(None);
         }
         let start = log.log_start_offset();
-        Ok(Some(self.manifests.claim(self.leader.fence, start).await?))
+        let tp = &self.leader.tp;
+        self.core
+            .ensure_marker(&tp.topic, self.leader.topic_id, tp.partition + 1)
+            .await?;
+        let fence = self.leader.fence;
+        Ok(Some(self.manifests.claim_of(fence, start, start).await?))
     }
 
     /// The larger log start holds in both, as far as the log has come.
@@ -315,7 +320,10 @@ impl RemotePartition {
         self.intend_end(planned.range.end).await?;
         let manifest = match manifest {
             Some(manifest) => Arc::clone(manifest),
-            None => self.manifests.claim(fence, from).await?,
+            None => {
+                let log_start = log.log_start_offset();
+                self.manifests.claim_of(fence, from, log_start).await?
+            }
         };
         if manifest.end_offset() != from {
             // It was lost, and made again.

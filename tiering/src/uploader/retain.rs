@@ -247,7 +247,7 @@ impl RemotePartition {
                 .ensure_marker(&tp.topic, self.leader.topic_id, tp.partition + 1)
                 .await?;
             self.intend_end(below).await?;
-            let made = self.manifests.claim(fence, below).await?;
+            let made = self.manifests.claim_of(fence, below, log_start).await?;
             if made.start_offset() == below {
                 self.increment_log_start(below).await?;
             }

@@ -5,6 +5,7 @@ mod doctor;
 mod inspect;
 mod repair;
 mod status;
+mod undelete;
 mod verify;
 mod why;
 
@@ -26,6 +27,7 @@ enum TierCommand {
     Inspect(inspect::InspectArguments),
     Verify(verify::VerifyArguments),
     Repair(repair::RepairArguments),
+    Undelete(undelete::UndeleteArguments),
     Doctor(doctor::DoctorArguments),
 }
 
@@ -36,6 +38,7 @@ pub fn run(arguments: &TierArguments) -> anyhow::Result<()> {
         TierCommand::Inspect(arguments) => inspect::run(arguments),
         TierCommand::Verify(arguments) => verify::run(arguments),
         TierCommand::Repair(arguments) => repair::run(arguments),
+        TierCommand::Undelete(arguments) => undelete::run(arguments),
         TierCommand::Doctor(arguments) => doctor::run(arguments),
     }
 }

@@ -183,7 +183,7 @@ impl World {
         self.now_ms.fetch_add(moved, Ordering::Relaxed);
         self.store.lock().now_ms = self.now_ms();
         let id = self.rng.random_range(0..BROKERS);
-        match self.rng.random_range(0..104) {
+        match self.rng.random_range(0..105) {
             0..12 => {
                 if self.believes_to_lead(id) {
                     self.append(id);
@@ -224,6 +224,11 @@ impl World {
                 }
             }
             99 => self.delete_records(),
+            104 => {
+                if self.chance(3) {
+                    self.lose_root();
+                }
+            }
             103 => {
                 if self.chance(3) {
                     self.rot();
