@@ -37,11 +37,8 @@ use crate::store::{
     StoreUrl,
 };
 use crate::supervise::supervise;
-<<<<<<< HEAD
 use crate::tails;
-=======
 use crate::undelete::{self, UndeleteError};
->>>>>>> dd91b44 (Bring deleted topics back while their objects are there; forget damage that was given up; prefer objects that lead farthest when a root is made again)
 use crate::uploader::{Next, Stay};
 
 /// A worker that waits looks at the time again at least this often.

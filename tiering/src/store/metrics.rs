@@ -50,7 +50,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Manifest,
         Self::Upload,
         Self::Read,

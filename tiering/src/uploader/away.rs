@@ -41,7 +41,9 @@ impl RemotePartition {
         let log_start = self.log().log_start_offset();
         // That no manifest was seen does not mean that there is none.
         let mut kept = self.kept_start.load(Ordering::Acquire) >= log_start
-            || manifest.as_ref().is_some_and(|m| m.start_offset() >= log_start);
+            || manifest
+                .as_ref()
+                .is_some_and(|m| m.start_offset() >= log_start);
         if let Some(keep) = self.core.keep_log_starts.get()
             && !kept
         {
