@@ -19,7 +19,7 @@ use super::store::{SimStore, State};
 use crate::clock::Clock;
 use crate::config::TierConfig;
 use crate::fence::Fence;
-use crate::format::PartitionKey;
+use crate::format::{PartitionKey, manifest_root};
 use crate::id_source::IdSource;
 use crate::manifest::{Manifest, ManifestStore, PageCache};
 use crate::remote_partition::{LeaderPartition, RemotePartition};
@@ -571,12 +571,16 @@ impl World {
 
     /// What is named; while the root is lost, what was.
     pub fn manifest(&self) -> Option<Manifest> {
-        if let Some(lost) = &self.lost_root {
-            return Some(lost.clone());
-        }
         let state = self.store.lock();
-        let object = state.objects.get(&key().manifest_root())?;
-        Some(crate::format::manifest_root::decode(object.bytes.clone()).expect("a root decodes"))
+        let stored = state.objects.get(&key().manifest_root());
+        match stored.map(|object| manifest_root::decode(object.bytes.clone())) {
+            Some(Ok(manifest)) => Some(manifest),
+            Some(Err(error)) => {
+                assert!(self.lost_root.is_some(), "a root decodes: {error}");
+                self.lost_root.clone()
+            }
+            None => self.lost_root.clone(),
+        }
     }
 
     /// The store loses the root. Where it named gaps, only a person can tell what belonged there.
