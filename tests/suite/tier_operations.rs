@@ -262,13 +262,14 @@ fn uploads_keep_to_their_rate_also_within_one() {
     let broker = Broker::start(options(&[&rate]));
     let bootstrap = broker.bootstrap();
     let mut configs = TIERED.to_vec();
-    configs[1].1 = "8388608";
+    // Beyond one part of a folder store.
+    configs[1].1 = "12582912";
     librdkafka::create_topic(&bootstrap, TOPIC, 1, &configs);
     let ((), took) = timed(|| {
-        librdkafka::produce(&bootstrap, TOPIC, "none", &records(9_000, 1_000, 1));
+        librdkafka::produce(&bootstrap, TOPIC, "none", &records(13_500, 1_000, 1));
         wait_until_tiered(&broker, TOPIC, 1);
     });
-    // One object of 8 MiB, and nothing before it.
+    // One object of 12 MiB, and nothing before it.
     let sent = metric(
         broker.http_port(),
         "strandline_remote_copy_bytes_total",
@@ -279,7 +280,7 @@ fn uploads_keep_to_their_rate_also_within_one() {
         "{sent} bytes at {RATE} a second took {:.1} s",
         took.as_secs_f64()
     );
-    assert!(sent > 7e6, "{sent}");
+    assert!(sent > 11e6, "{sent}");
     assert!(
         took.as_secs_f64() > least - 1.0,
         "{took:?}, at least {least} s"

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, FuturesUnordered};
+use futures::stream::{BoxStream, Fuse, FuturesUnordered};
 use futures::{Stream, StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
@@ -493,7 +493,8 @@ impl RemoteStore {
 
 /// Cuts a stream of chunks into parts of equal size.
 struct Parts<S> {
-    body: std::pin::Pin<Box<S>>,
+    /// It is asked again after its end.
+    body: std::pin::Pin<Box<Fuse<S>>>,
     part_bytes: usize,
     rest: Bytes,
 }
@@ -501,7 +502,7 @@ struct Parts<S> {
 impl<S: Stream<Item = Result<Bytes, std::io::Error>> + Send> Parts<S> {
     fn new(body: S, part_bytes: usize) -> Self {
         Self {
-            body: Box::pin(body),
+            body: Box::pin(body.fuse()),
             part_bytes,
             rest: Bytes::new(),
         }

@@ -206,3 +206,19 @@ async fn bad_keys_are_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_body_that_must_not_be_asked_after_its_end_goes_up_in_parts() {
+    const CHUNK_BYTES: usize = 4 << 20;
+    for (store, _folder) in stores() {
+        let body = stream::unfold(0u8, |chunk| async move {
+            let bytes = Bytes::from(vec![chunk; CHUNK_BYTES]);
+            (chunk < 3).then_some((Ok(bytes), chunk + 1))
+        });
+        let length = store.put_stream_if_absent("large", body, 0).await;
+        assert_eq!(length.expect("goes up"), 3 * CHUNK_BYTES as u64);
+        let (bytes, _) = store.get("large").await.expect("there");
+        assert_eq!(bytes.len(), 3 * CHUNK_BYTES);
+        assert!((0..3).all(|chunk| bytes[chunk * CHUNK_BYTES + 7] == chunk as u8));
+    }
+}
