@@ -225,11 +225,9 @@ fn history_expires_while_the_store_is_away_and_stays_expired() {
     assert!(start <= 1_000, "young records went: {start}");
     broker.kill();
     broker.restart();
-    assert_eq!(
-        earliest(&bootstrap),
-        start,
-        "a crash does not bring them back"
-    );
+    // Nothing comes back; what was just about to go may have gone.
+    let after = earliest(&bootstrap);
+    assert!((start..=1_000).contains(&after), "{start}, then {after}");
     minio.restart();
     wait_until("uploads go on behind the gap", DEADLINE, || {
         let tiered = list_offset(&bootstrap, TOPIC, 0, OffsetSpec::LatestTiered);
@@ -238,7 +236,8 @@ fn history_expires_while_the_store_is_away_and_stays_expired() {
             other => Err(format!("{other:?}")),
         }
     });
-    assert_eq!(earliest(&bootstrap), start);
+    let start = earliest(&bootstrap);
+    assert!((after..=1_000).contains(&start), "{after}, then {start}");
     let read = librdkafka::consume(&bootstrap, TOPIC, (1_500 - start) as usize);
     let tail = &read[(1_000 - start) as usize..];
     assert!(
