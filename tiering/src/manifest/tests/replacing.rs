@@ -48,7 +48,12 @@ async fn an_object_made_again_takes_the_old_ones_place_wherever_its_entry_is() {
         let old = entry(start, start + 10);
         let new = again(&old);
         let replaced = manifests
-            .replace(FENCE, std::slice::from_ref(&old), &[new.clone()], None)
+            .replace(
+                FENCE,
+                std::slice::from_ref(&old),
+                std::slice::from_ref(&new),
+                None,
+            )
             .await
             .expect("replaces");
         assert_eq!(replaced.unnamed[0], old.key(&key()));
@@ -112,7 +117,7 @@ async fn several_may_become_one_and_a_page_below_the_floor_is_not_named() {
         ..again(&old[0])
     };
     manifests
-        .replace(FENCE, &old, &[one.clone()], None)
+        .replace(FENCE, &old, std::slice::from_ref(&one), None)
         .await
         .expect("replaces");
     assert_eq!(lookup(&manifests, 75).await, Lookup::Entry(one));
