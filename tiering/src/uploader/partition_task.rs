@@ -24,7 +24,6 @@ use crate::health::CopyState;
 use crate::manifest::{
     Edit, Manifest, ManifestEntry, ManifestError, ManifestStoreError, ObjectRef,
 };
-use crate::remote_partition::give_up::is_blank;
 use crate::remote_partition::{RemotePartition, SettleError};
 use crate::store::Purpose;
 
@@ -290,8 +289,8 @@ impl RemotePartition {
             CopyPlan::AheadOfLog => return Ok(Copied::Nothing(CopyState::AheadOfLog)),
             CopyPlan::GapBeforeLocal => {
                 let local_start = log.local_log_start_offset();
-                if manifest.is_some_and(|m| is_blank(m)) {
-                    // Given up by a leader whose local log began earlier.
+                if manifest.is_some_and(|m| m.entry_count() == 0) {
+                    // Given up by a leader whose local log began earlier: no tier has what is missing, gaps or not.
                     self.increment_log_start(local_start).await?;
                     return Ok(Copied::One(self.advance_manifest_start(local_start).await?));
                 }
