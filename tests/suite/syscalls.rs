@@ -102,10 +102,9 @@ fn a_produce_and_a_fetch_cost_few_system_calls() {
             ("pwrite64", 1.1),
             ("sendto", 1.1),
             ("fdatasync", 0.1),
-            // No other thread is woken, and no empty socket is read.
+            // No empty socket is read. How many threads are woken is no matter of this test: after a slow write, which a
+            // busy disk may have at any time, append threads take over for a while.
             ("recvfrom", 1.1),
-            ("futex", 0.5),
-            ("write", 0.5),
         ],
     );
     let first_large = first_small + REQUESTS as i64;
